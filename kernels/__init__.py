@@ -1,0 +1,1 @@
+"""Triton kernels with their references. Imports nothing else of riverrun."""
