@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .state import State, States, last_frames, within
+from .state import Nothing, State, States, last_frames, within
 
 #: What a part puts out: a tensor (slots, frames, …) or a named tuple of such tensors.
 Output = Any
@@ -68,7 +68,7 @@ class StreamingModule(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Output, Tensor]:
-        """Whole inputs: (B, T, …), (B,) -> (B, T', …), (B,). Frames beyond a length are ignored on input and undefined on output."""
+        """Whole inputs: (B, T, …), (B,) -> (B, T', …), (B,). Frames beyond a length may hold any finite values."""
 
     @abstractmethod
     def init_state(self, slots: int, like: Tensor) -> State:
@@ -93,6 +93,20 @@ class Causal(StreamingModule):
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Output, Tensor]:
         y, lengths, _ = self.step(x, lengths, self.init_state(len(x), x))
         return y, lengths
+
+
+class PerFrame(Causal):
+    """A part that maps each frame by itself and keeps no state."""
+
+    @abstractmethod
+    def map(self, x: Tensor) -> Tensor:
+        """Frames (S, C, …) -> (S, C, …)."""
+
+    def init_state(self, slots: int, like: Tensor) -> Nothing:
+        return Nothing()
+
+    def step(self, x: Tensor, lengths: Tensor, state: Nothing) -> tuple[Tensor, Tensor, Nothing]:
+        return self.map(x), lengths, state
 
 
 class Rechunk(StreamingModule):
@@ -219,4 +233,4 @@ def _first(y: Output) -> Tensor:
     return y[0] if isinstance(y, tuple) else y
 
 
-__all__ = ["Causal", "Example", "Output", "Rechunk", "Series", "StreamingModule", "Waiting", "concatenate"]
+__all__ = ["Causal", "Example", "Output", "PerFrame", "Rechunk", "Series", "StreamingModule", "Waiting", "concatenate"]

@@ -1,0 +1,1 @@
+"""Corpora for training: synthetic speech, text preparation, and packed audio."""

@@ -1,0 +1,61 @@
+"""What an attention layer may look at, and how one set of weights serves many latencies."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Context:
+    """A frame sees its own chunk of ``chunk`` frames and ``left`` frames before that chunk.
+
+    None stands for everything: ``Context()`` is full context, which trains and serves whole inputs but cannot
+    be streamed. (Dynamic chunk training: Zhang et al. 2020, "Unified streaming and non-streaming two-pass
+    end-to-end model".)
+    """
+
+    chunk: int | None = None
+    left: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1 frame, not {self.chunk}")
+        if self.left is not None and self.left < 0:
+            raise ValueError(f"left context must be 0 frames or more, not {self.left}")
+
+    def sees(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Mask (Q, K) for positions counted from a chunk's beginning: True where a query may look at a key."""
+        if self.chunk is None:
+            return torch.ones(len(queries), len(keys), dtype=torch.bool, device=keys.device)
+        start = (queries // self.chunk * self.chunk)[:, None]
+        allowed = keys[None] < start + self.chunk
+        return allowed if self.left is None else allowed & (keys[None] >= start - self.left)
+
+    def ring(self) -> int:
+        """Frames of left context that a live stream keeps.
+
+        Raises:
+            ValueError: the context is unbounded and cannot be streamed.
+        """
+        if self.chunk is None or self.left is None:
+            raise ValueError("full or unlimited context cannot be streamed: give a chunk and a left context")
+        return self.left
+
+
+def at(module: M, context: Context) -> M:
+    """A view of ``module`` that uses ``context`` throughout: new module objects, the same parameters and buffers.
+
+    The original is untouched, so one set of weights serves several latencies at the same time.
+    """
+    view = copy.copy(module)
+    view._modules = {name: child if child is None else at(child, context) for name, child in module._modules.items()}
+    if "context" in view.__dict__:
+        view.__dict__["context"] = context
+    return view

@@ -1,0 +1,5 @@
+"""Encoders: log-mel frames to hidden frames."""
+
+from .conformer import ConformerConfig, ConformerEncoder, ConformerLayer
+
+__all__ = ["ConformerConfig", "ConformerEncoder", "ConformerLayer"]

@@ -1,0 +1,205 @@
+"""Conformer encoder (Gulati et al. 2020) that streams: chunked attention, causal convolution, subsampling by 4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from riverrun.streaming import Causal, Example, Frames, State, States, StreamingModule, last_frames, within, zero_padding
+
+from ..attention import ChunkedAttention, Context
+from ..attention.chunked import KeysValues
+from .subsampling import ConvSubsampling
+
+
+@dataclass(frozen=True)
+class ConformerConfig:
+    """Shape of a Conformer encoder.
+
+    Attributes:
+        bins: log-mel bins of an input frame.
+        dim: model size.
+        layers: number of layers.
+        heads: attention heads; they divide ``dim``.
+        feed_forward: inner size of the two feed-forward modules.
+        kernel: frames that the causal convolution spans.
+        subsampling_channels: channels of the convolutional front.
+        position: "rope" or "transformer_xl".
+        dropout: probability, in training.
+    """
+
+    bins: int = 80
+    dim: int = 192
+    layers: int = 10
+    heads: int = 4
+    feed_forward: int = 768
+    kernel: int = 15
+    subsampling_channels: int = 64
+    position: str = "rope"
+    dropout: float = 0.1
+
+
+class FeedForward(nn.Sequential):
+    """Pre-normalised feed-forward module with SiLU."""
+
+    def __init__(self, dim: int, inner: int, dropout: float):
+        super().__init__(nn.LayerNorm(dim), nn.Linear(dim, inner), nn.SiLU(), nn.Dropout(dropout), nn.Linear(inner, dim), nn.Dropout(dropout))
+
+
+class CausalConvolution(Causal):
+    """Conformer's convolution module with the past only: GLU, depthwise convolution, layer norm, SiLU.
+
+    State per stream: kernel - 1 frames of ``dim`` numbers.
+    """
+
+    def __init__(self, dim: int, kernel: int, dropout: float):
+        super().__init__()
+        self.left = kernel - 1
+        self.norm = nn.LayerNorm(dim)
+        self.expand = nn.Linear(dim, 2 * dim)
+        self.depthwise = nn.Conv1d(dim, dim, kernel, groups=dim)
+        self.inner_norm = nn.LayerNorm(dim)
+        self.project = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        yield Example(cls(6, 5, 0.0), (6,))
+
+    def init_state(self, slots: int, like: Tensor) -> Frames:
+        return Frames(like.new_zeros(slots, self.depthwise.kernel_size[0] - 1, self.depthwise.in_channels))
+
+    def step(self, x: Tensor, lengths: Tensor, state: Frames) -> tuple[Tensor, Tensor, Frames]:
+        if not x.shape[1]:
+            return x, lengths, state
+        gated = F.glu(self.expand(self.norm(x)))
+        y = self._convolve(torch.cat([state.frames, gated], 1))
+        return y, lengths, Frames(last_frames(state.frames, gated, lengths))
+
+    def whole(self, x: Tensor) -> Tensor:
+        """Whole inputs (B, T, dim): the step without its bookkeeping. Causal, so what is behind an end touches nothing before it."""
+        return self._convolve(F.pad(F.glu(self.expand(self.norm(x))), (0, 0, self.left, 0)))
+
+    def _convolve(self, window: Tensor) -> Tensor:
+        y = self.depthwise(window.transpose(1, 2)).transpose(1, 2)
+        return self.dropout(self.project(F.silu(self.inner_norm(y))))
+
+
+@dataclass
+class LayerState(State):
+    """State of one Conformer layer."""
+
+    attention: KeysValues
+    convolution: Frames
+
+
+class ConformerLayer(StreamingModule):
+    """Half feed-forward, attention, convolution, half feed-forward, layer norm."""
+
+    def __init__(self, config: ConformerConfig, context: Context):
+        super().__init__()
+        dim, dropout = config.dim, config.dropout
+        self.feed_in = FeedForward(dim, config.feed_forward, dropout)
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = ChunkedAttention(dim, config.heads, context, config.position)
+        self.dropout = nn.Dropout(dropout)
+        self.convolution = CausalConvolution(dim, config.kernel, dropout)
+        self.feed_out = FeedForward(dim, config.feed_forward, dropout)
+        self.norm = nn.LayerNorm(dim)
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        yield Example(cls(ConformerConfig(dim=8, heads=2, feed_forward=12, kernel=3), Context(3, 6)), (8,))
+
+    @property
+    def unit(self) -> int:  # type: ignore[override]
+        return self.attention.unit
+
+    @property
+    def left(self) -> int | None:  # type: ignore[override]
+        attention, convolution = self.attention.left, self.convolution.left or 0
+        return None if attention is None else attention + convolution
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        t = torch.arange(x.shape[1], device=x.device)
+        return self.whole(x, self.attention.context.sees(t, t) & within(lengths, x.shape[1])[:, None]), lengths
+
+    def whole(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Whole inputs (B, T, dim) under the attention mask (B, T, T) that all layers share."""
+        x = x + 0.5 * self.feed_in(x)
+        x = x + self.dropout(self.attention.whole(self.attention_norm(x), mask))
+        x = x + self.convolution.whole(x)
+        x = x + 0.5 * self.feed_out(x)
+        return self.norm(x)
+
+    def init_state(self, slots: int, like: Tensor) -> LayerState:
+        return LayerState(self.attention.init_state(slots, like), self.convolution.init_state(slots, like))
+
+    def step(self, x: Tensor, lengths: Tensor, state: LayerState) -> tuple[Tensor, Tensor, LayerState]:
+        x = x + 0.5 * self.feed_in(x)
+        y, _, attention = self.attention.step(self.attention_norm(x), lengths, state.attention)
+        x = x + self.dropout(y)
+        y, _, convolution = self.convolution.step(x, lengths, state.convolution)
+        x = x + y
+        x = x + 0.5 * self.feed_out(x)
+        return self.norm(x), lengths, LayerState(attention, convolution)
+
+
+class ConformerEncoder(StreamingModule):
+    """Log-mel frames (S, T, bins) -> (S, ⌈T/4⌉, dim).
+
+    One set of weights serves full context and every chunk size: train it under varying contexts, and serve a view
+    made with `riverrun.speech.attention.at`.
+    """
+
+    def __init__(self, config: ConformerConfig, context: Context):
+        super().__init__()
+        self.config, self.context = config, context
+        self.subsampling = ConvSubsampling(config.bins, config.dim, config.subsampling_channels)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(ConformerLayer(config, context) for _ in range(config.layers))
+        self.stride = self.subsampling.stride
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        tiny = ConformerConfig(bins=6, dim=8, layers=2, heads=2, feed_forward=12, kernel=3, subsampling_channels=2)
+        yield Example(cls(tiny, Context(2, 3)), (6,))
+
+    @property
+    def unit(self) -> int:  # type: ignore[override]
+        return self.stride * (self.context.chunk or 1)
+
+    @property
+    def left(self) -> int | None:  # type: ignore[override]
+        layers = [layer.left for layer in self._layers()]
+        if None in layers:
+            return None
+        return (self.subsampling.left or 0) + self.stride * sum(left or 0 for left in layers)
+
+    def _layers(self) -> list[ConformerLayer]:
+        return list(self.layers)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = self.subsampling(x, lengths)
+        t = torch.arange(x.shape[1], device=x.device)
+        mask = self.context.sees(t, t) & within(lengths, x.shape[1])[:, None]
+        x = self.dropout(zero_padding(x, lengths))
+        for layer in self._layers():
+            x = layer.whole(x, mask)
+        return x, lengths
+
+    def init_state(self, slots: int, like: Tensor) -> States:
+        return States([self.subsampling.init_state(slots, like), *(layer.init_state(slots, like) for layer in self._layers())])
+
+    def step(self, x: Tensor, lengths: Tensor, state: States) -> tuple[Tensor, Tensor, States]:
+        subsampling, *layers = state.parts
+        x, lengths, subsampling = self.subsampling.step(x, lengths, subsampling)
+        after: list[State] = [subsampling]
+        for layer, old in zip(self._layers(), layers, strict=True):
+            x, lengths, new = layer.step(x, lengths, old)
+            after.append(new)
+        return x, lengths, States(after)
