@@ -160,16 +160,11 @@ class Series(StreamingModule):
     def __init__(self, *parts: StreamingModule):
         super().__init__()
         self.parts_in_order = nn.ModuleList(parts)
-        stride, unit, lookahead, left = 1, 1, 0, 0
-        unlimited = False
+        stride = unit = 1
         granted = rounded = 1  # what a Rechunk guarantees, and how much of it the parts behind use
         for part in parts:
             if isinstance(part, Rechunk):
                 granted = part.chunk * stride
-            else:
-                lookahead += part.lookahead * stride
-            unlimited |= part.left is None
-            left += (part.left or 0) * stride
             needs = part.unit * stride
             if granted % needs:
                 if granted > 1:
@@ -178,9 +173,10 @@ class Series(StreamingModule):
             rounded = max(rounded, needs)
             stride *= part.stride
         group = math.lcm(unit, stride)
+        left = left_of(parts)
         self.stride, self.unit = stride, unit
-        self.lookahead = lookahead + max(granted - group, 0)
-        self.left = None if unlimited else left + max(rounded - group, 0)
+        self.lookahead = lookahead_of(parts) + max(granted - group, 0)
+        self.left = None if left is None else left + max(rounded - group, 0)
 
     def _series(self) -> Sequence[StreamingModule]:
         return list(self.parts_in_order)  # type: ignore[arg-type]
@@ -213,6 +209,25 @@ class Series(StreamingModule):
         return concatenate(tails) if tails else None
 
 
+def left_of(parts: Sequence[StreamingModule]) -> int | None:
+    """Left context of parts in series, in input frames: each part's reach begins at the beginning of one of its units."""
+    left = 0
+    for part in reversed(parts):
+        if part.left is None:
+            return None
+        left = -(-left * part.stride // part.unit) * part.unit + part.left
+    return left
+
+
+def lookahead_of(parts: Sequence[StreamingModule]) -> int:
+    """Lookahead of parts in series, in input frames; a Rechunk's own waiting is not counted."""
+    ahead = 0
+    for part in reversed(parts):
+        if not isinstance(part, Rechunk):
+            ahead = -(-ahead * part.stride // part.unit) * part.unit + part.lookahead
+    return ahead
+
+
 def concatenate(pieces: Sequence[tuple[Output, Tensor]]) -> tuple[Output, Tensor]:
     """Join pieces ``(y (S, C, …), lengths (S,))`` of the same slots in time, each slot's frames close together."""
     if len(pieces) == 1:
@@ -233,4 +248,4 @@ def _first(y: Output) -> Tensor:
     return y[0] if isinstance(y, tuple) else y
 
 
-__all__ = ["Causal", "Example", "Output", "PerFrame", "Rechunk", "Series", "StreamingModule", "Waiting", "concatenate"]
+__all__ = ["Causal", "Example", "Output", "PerFrame", "Rechunk", "Series", "StreamingModule", "Waiting", "concatenate", "left_of", "lookahead_of"]

@@ -43,7 +43,9 @@ def _number(rng: random.Random) -> str:
 def _date(rng: random.Random) -> str:
     day = f"{rng.choice(_MONTHS)} {rng.choice(_ORDINALS)}"
     year = f"{spoken_number(rng.choice([18, 19, 20]))} {spoken_number(rng.randrange(10, 100))}"
-    return rng.choice([f"{day}.", f"{rng.choice(_DAYS)}, {day}.", f"{day}, {year}.", f"It was {rng.choice(_DAYS)} the {rng.choice(_ORDINALS)}."])
+    return rng.choice(
+        [f"{day}.", f"{rng.choice(_DAYS)}, {day}.", f"{day}, {year}.", f"It was {rng.choice(_DAYS)} the {rng.choice(_ORDINALS)}."]
+    )
 
 
 def _time(rng: random.Random) -> str:

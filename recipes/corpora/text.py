@@ -12,11 +12,11 @@ _TYPOGRAPHY = str.maketrans(
     {"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2013": ", ", "\u2014": ", ", "\u2026": ".", "\u00a0": " "}
 )
 _ABBREVIATIONS = {
-    "mr": "mister", "mrs": "missus", "ms": "miz", "dr": "doctor", "drs": "doctors", "messrs": "messers", "etc": "et cetera", "mt": "mount",
+    "mr": "mister", "mrs": "missus", "dr": "doctor", "etc": "et cetera", "mt": "mount",
     "gen": "general", "maj": "major", "lt": "lieutenant", "sgt": "sergeant", "capt": "captain", "rev": "reverend", "col": "colonel",
     "prof": "professor", "jr": "junior", "sr": "senior", "gov": "governor", "sen": "senator", "hon": "honorable",
 }  # fmt: skip
-_AMBIGUOUS = re.compile(r"\b(st|co|no|vs|fig|vol|ft|in|oz|lb|dept|ave|ed|pp|viz|i\.e|e\.g)\.(?=\s*[A-Za-z,;])", re.IGNORECASE)
+_AMBIGUOUS = re.compile(r"\b(st|ms|drs|messrs|co|no|vs|fig|vol|ft|in|oz|lb|dept|ave|ed|pp|viz|i\.e|e\.g)\.(?=\s*[A-Za-z,;])", re.IGNORECASE)
 _ABBREVIATION = re.compile(r"\b(" + "|".join(_ABBREVIATIONS) + r")\.", re.IGNORECASE)
 _READABLE = re.compile(r"[A-Za-z' ,.;:?!\"()-]+")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*'?|'[a-z]+")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from riverrun.streaming import Example, State, StreamingModule, last_frames, within
 
-from .context import Context
+from .context import Context, attention_mask
 from .position import POSITIONS
 
 
@@ -65,8 +65,7 @@ class ChunkedAttention(StreamingModule):
         return self.context.left
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        t = torch.arange(x.shape[1], device=x.device)
-        return self.whole(x, self.context.sees(t, t) & within(lengths, x.shape[1])[:, None]), lengths
+        return self.whole(x, attention_mask(self.context, lengths, x.shape[1])), lengths
 
     def whole(self, x: Tensor, mask: Tensor) -> Tensor:
         """Whole inputs (B, T, dim) under a mask (B, T, T) that the caller computes once for all layers."""

@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from riverrun.streaming import within
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -49,6 +51,12 @@ class Context:
         return self.left
 
 
+def attention_mask(context: Context, lengths: Tensor, frames: int) -> Tensor:
+    """Mask (B, frames, frames) of whole inputs: True where a frame may look at a real frame."""
+    t = torch.arange(frames, device=lengths.device)
+    return context.sees(t, t) & within(lengths, frames)[:, None]
+
+
 def at(module: M, context: Context) -> M:
     """A view of ``module`` that uses ``context`` throughout: new module objects, the same parameters and buffers.
 
@@ -56,6 +64,7 @@ def at(module: M, context: Context) -> M:
     """
     view = copy.copy(module)
     view._modules = {name: child if child is None else at(child, context) for name, child in module._modules.items()}
+    view._compiled_call_impl = None  # compiled code belongs to the original
     if "context" in view.__dict__:
         view.__dict__["context"] = context
     return view

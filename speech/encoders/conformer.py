@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from riverrun.streaming import Causal, Example, Frames, State, States, StreamingModule, last_frames, within, zero_padding
+from riverrun.streaming import Causal, Example, Frames, State, States, StreamingModule, last_frames, left_of, zero_padding
 
-from ..attention import ChunkedAttention, Context
+from ..attention import ChunkedAttention, Context, attention_mask
 from ..attention.chunked import KeysValues
 from .subsampling import ConvSubsampling
 
@@ -121,20 +121,16 @@ class ConformerLayer(StreamingModule):
 
     @property
     def left(self) -> int | None:  # type: ignore[override]
-        attention, convolution = self.attention.left, self.convolution.left or 0
-        return None if attention is None else attention + convolution
+        return left_of([self.attention, self.convolution])
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        t = torch.arange(x.shape[1], device=x.device)
-        return self.whole(x, self.attention.context.sees(t, t) & within(lengths, x.shape[1])[:, None]), lengths
-
-    def whole(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Whole inputs (B, T, dim) under the attention mask (B, T, T) that all layers share."""
+    def forward(self, x: Tensor, lengths: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``mask`` (B, T, T), if given, is the attention mask that the caller computed once for all layers."""
+        mask = attention_mask(self.attention.context, lengths, x.shape[1]) if mask is None else mask
         x = x + 0.5 * self.feed_in(x)
         x = x + self.dropout(self.attention.whole(self.attention_norm(x), mask))
         x = x + self.convolution.whole(x)
         x = x + 0.5 * self.feed_out(x)
-        return self.norm(x)
+        return self.norm(x), lengths
 
     def init_state(self, slots: int, like: Tensor) -> LayerState:
         return LayerState(self.attention.init_state(slots, like), self.convolution.init_state(slots, like))
@@ -175,21 +171,18 @@ class ConformerEncoder(StreamingModule):
 
     @property
     def left(self) -> int | None:  # type: ignore[override]
-        layers = [layer.left for layer in self._layers()]
-        if None in layers:
-            return None
-        return (self.subsampling.left or 0) + self.stride * sum(left or 0 for left in layers)
+        return left_of([self.subsampling, *self._layers()])
 
     def _layers(self) -> list[ConformerLayer]:
         return list(self.layers)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, lengths: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
+        """``context`` replaces the encoder's own for this pass: training draws one per step."""
         x, lengths = self.subsampling(x, lengths)
-        t = torch.arange(x.shape[1], device=x.device)
-        mask = self.context.sees(t, t) & within(lengths, x.shape[1])[:, None]
+        mask = attention_mask(context or self.context, lengths, x.shape[1])
         x = self.dropout(zero_padding(x, lengths))
         for layer in self._layers():
-            x = layer.whole(x, mask)
+            x, _ = layer(x, lengths, mask)
         return x, lengths
 
     def init_state(self, slots: int, like: Tensor) -> States:

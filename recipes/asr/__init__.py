@@ -1,0 +1,1 @@
+"""Speech recognition: a Lightning module, a data module, configurations."""

@@ -1,0 +1,174 @@
+"""Training data that lives on the accelerator: packed int16 audio, batched by length with few distinct shapes.
+
+Hours of 16 kHz speech fit a GPU's memory (115 MB an hour), so a batch is one gather there: no decoding, no copies,
+no workers. Lengths are rounded up to a few sizes, since every new shape costs plans and compilations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from riverrun.speech.text import normalise
+from riverrun.speech.tokenizer import Tokenizer
+
+from ..corpora.packed import PackedCorpus
+
+
+class Batch(NamedTuple):
+    """Audio (B, N) float32 in [-1, 1], samples (B,), labels (B, U) padded with 0, label counts (B,)."""
+
+    audio: Tensor
+    samples: Tensor
+    labels: Tensor
+    counts: Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """One packed corpus and how often an epoch holds it."""
+
+    path: str
+    repeat: float = 1.0
+
+
+class DeviceCorpus:
+    """All utterances of several packed corpora in one int16 tensor on ``device``."""
+
+    def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer, longest_s: float, device: torch.device):
+        audio: list[np.ndarray] = []
+        start, samples, repeat, labels, offset = [], [], [], [], 0
+        self.left_out = 0
+        for source in sources:
+            corpus = PackedCorpus(Path(source.path))
+            audio.append(corpus.audio)
+            for utterance in corpus:
+                ids = tokenizer.encode(normalise(utterance.text))
+                # 40 ms frames: CTC needs a frame per label, and speech never comes much faster
+                if not ids or utterance.samples > longest_s * 16000 or len(ids) > utterance.samples // 640 - 2:
+                    self.left_out += 1
+                    continue
+                start.append(offset + utterance.start)
+                samples.append(utterance.samples)
+                repeat.append(source.repeat)
+                labels.append(ids)
+            offset += len(corpus.audio)
+        if not labels:
+            raise ValueError("no utterance is left to train on: check the paths of the packed corpora")
+        self.audio = torch.from_numpy(np.concatenate(audio)).to(device)
+        self.start, self.samples = torch.tensor(start, device=device), torch.tensor(samples, device=device)
+        self.counts = torch.tensor([len(i) for i in labels], device=device)
+        self.labels = torch.nn.utils.rnn.pad_sequence([torch.tensor(i) for i in labels], batch_first=True).to(device)
+        self.repeat, self.seconds = np.array(repeat), np.array(samples) / 16000
+
+    def batch(self, index: Tensor, size: int, speed: Tensor) -> Batch:
+        """Gather utterances ``index`` (B,) into ``size`` samples, played ``speed`` (B,) times as fast."""
+        index = index.to(self.audio.device)
+        position = torch.arange(size, device=self.audio.device) * speed[:, None].to(self.audio.device)
+        whole = position.floor()
+        weight, whole = position - whole, whole.long()
+        samples = (self.samples[index] / speed.to(self.audio.device)).floor().long().clamp(max=size) - 1
+        where = (self.start[index, None] + whole).clamp(max=len(self.audio) - 2)
+        audio = torch.lerp(self.audio[where].float(), self.audio[where + 1].float(), weight) / 32768
+        audio = audio * (torch.arange(size, device=audio.device) < samples[:, None])
+        counts = self.counts[index]
+        return Batch(audio, samples, self.labels[index, : int(counts.max())], counts)
+
+
+class Plan(IterableDataset):
+    """Endless shuffled batches of utterance numbers, each from one length bucket: ``(index (B,), samples)``.
+
+    Args:
+        seconds: (N,) durations.
+        repeat: (N,) how often an epoch holds each utterance; fractions by chance.
+        buckets: upper lengths in seconds; a batch is padded to its bucket.
+        budget_s: seconds of audio in a batch, padding included.
+        seed: order of everything.
+        longest_s: leave out longer buckets.
+    """
+
+    def __init__(self, seconds: np.ndarray, repeat: np.ndarray, buckets: Sequence[float], budget_s: float, seed: int, longest_s: float):
+        self.seconds, self.repeat, self.budget_s, self.seed = seconds, repeat, budget_s, seed
+        self.buckets = [b for b in sorted(buckets) if b <= longest_s]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        random = np.random.default_rng(self.seed)
+        while True:
+            batches = []
+            copies = np.floor(self.repeat + random.random(len(self.repeat))).astype(int)
+            order = random.permutation(np.repeat(np.arange(len(self.seconds)), copies))
+            bucket = np.searchsorted(self.buckets, self.seconds[order])
+            for i, length in enumerate(self.buckets):
+                chosen = order[bucket == i]
+                size = max(1, int(self.budget_s / length))
+                batches += [(chosen[at : at + size], length) for at in range(0, len(chosen) - size + 1, size)]
+            if not batches:
+                raise ValueError("no full batch: use a smaller budget_s or more data")
+            for at in random.permutation(len(batches)):
+                chosen, length = batches[at]
+                yield torch.from_numpy(chosen), math.ceil(length * 16000)
+
+
+class AsrData(lightning.LightningDataModule):
+    """Batches for `AsrModule`, gathered on its device.
+
+    Args:
+        sources: packed corpora to train on; one that does not exist yet is picked up at a later epoch.
+        tokenizer: path of a sentencepiece model.
+        buckets: batch lengths in seconds.
+        budget_s: seconds of audio per batch.
+        speed: largest relative change of playing speed in training.
+        short_epochs: epochs at the beginning that hold only utterances up to ``short_s`` seconds.
+        seed: order and chance of everything.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        tokenizer: str,
+        buckets: list[float] | None = None,
+        budget_s: float = 800.0,
+        speed: float = 0.1,
+        short_epochs: int = 1,
+        short_s: float = 5.0,
+        seed: int = 1,
+    ):
+        super().__init__()
+        self.sources, self.tokenizer = sources, Tokenizer.from_file(Path(tokenizer))
+        self.buckets = buckets or [2.5, 4.0, 6.0, 8.0, 11.0, 16.0]
+        self.budget_s, self.speed, self.seed = budget_s, speed, seed
+        self.short_epochs, self.short_s = short_epochs, short_s
+        self._corpus: DeviceCorpus | None = None
+        self._held: list[Source] = []
+
+    def corpus(self, device: torch.device) -> DeviceCorpus:
+        """Everything that exists by now."""
+        present = [s for s in self.sources if (Path(s.path) / "manifest.jsonl").exists()]
+        if self._corpus is None or present != self._held:
+            self._corpus, self._held = DeviceCorpus(present, self.tokenizer, max(self.buckets), device), present
+        return self._corpus
+
+    def train_dataloader(self) -> DataLoader:
+        if self.trainer is None:
+            raise ValueError("AsrData needs a trainer")
+        epoch = self.trainer.current_epoch
+        corpus = self.corpus(self.trainer.strategy.root_device)
+        longest = self.short_s if epoch < self.short_epochs else max(self.buckets)
+        plan = Plan(corpus.seconds, corpus.repeat, self.buckets, self.budget_s, self.seed + epoch, max(longest, min(self.buckets)))
+        return DataLoader(plan, batch_size=None)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, int], dataloader_idx: int) -> Batch:
+        if self._corpus is None:
+            raise ValueError("a batch arrived before its corpus was loaded")
+        index, size = batch
+        speed = torch.empty(len(index)).uniform_(1 - self.speed, 1 + self.speed)
+        return self._corpus.batch(index, size, speed)

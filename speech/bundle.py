@@ -1,0 +1,167 @@
+"""Bundles: one folder is one model.
+
+``config.yaml`` says what the model is, ``model.safetensors`` holds its weights, ``tokenizer.model`` its labels, and
+``card.md`` where it comes from and how well it does. Nothing in a bundle is ever executed or unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .attention import Context
+from .configuration import ConfigurationError, from_dict, to_dict
+from .models.recogniser import Recogniser, RecogniserConfig
+from .tokenizer import Tokenizer
+
+FORMAT = 1
+SHIPPED = Path(__file__).parent / "pretrained"
+DEFAULT = "riverrun-en-tiny"
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be found or used: one line says what is wrong."""
+
+
+@dataclass(frozen=True)
+class StreamingConfig:
+    """How a model is meant to be streamed.
+
+    Attributes:
+        latencies_ms: chunk lengths that it was trained for.
+        default_ms: the one used when none is asked for.
+        left_ms: past that attention keeps.
+        full_ms: chunk length that stands for full context: longer audio is heard in pieces of this length.
+    """
+
+    latencies_ms: tuple[int, ...] = (160, 320, 640, 1280)
+    default_ms: int = 640
+    left_ms: int = 2560
+    full_ms: int = 30000
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """Contents of ``config.yaml``."""
+
+    format: int
+    name: str
+    description: str
+    languages: tuple[str, ...]
+    licence: str
+    model: RecogniserConfig
+    streaming: StreamingConfig = field(default_factory=StreamingConfig)
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format} is not known to this riverrun, which reads format {FORMAT}")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle; the network is in float32, for evaluation."""
+
+    folder: Path
+    config: BundleConfig
+    network: Recogniser
+    tokenizer: Tokenizer
+    card: str
+
+
+def available() -> list[tuple[str, Path, str]]:
+    """Bundles that come with riverrun: name, folder, one-line description."""
+    found = []
+    for config in sorted(SHIPPED.glob("*/config.yaml")):
+        found.append((config.parent.name, config.parent, _read_config(config.parent).description))
+    return found
+
+
+def find(name: str) -> Path:
+    """The folder of a bundle given by name ("default" is the shipped default) or as a folder.
+
+    Raises:
+        BundleError: there is neither.
+    """
+    shipped = SHIPPED / (DEFAULT if name == "default" else name)
+    if Path(name).name == name and (shipped / "config.yaml").is_file():
+        return shipped
+    if Path(name).is_dir():
+        return Path(name)
+    names = ", ".join(["default", *(n for n, _, _ in available())])
+    raise BundleError(f"unknown model {name!r}: give a bundle's folder or one of {names}")
+
+
+def load_bundle(name: str, device: str | torch.device = "cpu") -> Bundle:
+    """Load a bundle by name or folder.
+
+    Raises:
+        BundleError: not found, incomplete, or its parts do not fit together.
+    """
+    folder = find(name)
+    config = _read_config(folder)
+    for part in ("model.safetensors", "tokenizer.model", "card.md"):
+        if not (folder / part).is_file():
+            raise BundleError(f"the bundle {folder} has no {part}")
+    try:
+        tokenizer = Tokenizer.from_file(folder / "tokenizer.model")
+    except ValueError as error:
+        raise BundleError(f"the bundle {folder} is broken: {error}") from None
+    if len(tokenizer) != config.model.vocabulary:
+        raise BundleError(f"the bundle {folder} is broken: its tokenizer has {len(tokenizer)} pieces, its model {config.model.vocabulary}")
+    network = Recogniser(config.model, Context())
+    _load_weights(network, folder)
+    return Bundle(folder, config, network.eval().to(device), tokenizer, (folder / "card.md").read_text(encoding="utf-8"))
+
+
+def save_bundle(folder: Path, config: BundleConfig, network: Recogniser, tokenizer: Tokenizer, card: str) -> None:
+    """Write a bundle with weights in float16; each file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: t.detach().half().cpu().contiguous() for name, t in network.state_dict().items()}
+    _replace(folder / "model.safetensors", lambda path: save_file(weights, path))
+    _replace(folder / "tokenizer.model", lambda path: path.write_bytes(tokenizer.data))
+    _replace(folder / "card.md", lambda path: path.write_text(card, encoding="utf-8"))
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    _replace(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(path.name + ".part")
+    write(temporary)
+    temporary.replace(path)
+
+
+def _read_config(folder: Path) -> BundleConfig:
+    path = folder / "config.yaml"
+    try:
+        return from_dict(BundleConfig, yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise BundleError(f"{folder} is no bundle: it has no config.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise BundleError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except ConfigurationError as error:
+        raise BundleError(f"{path}: {error}") from None
+
+
+def _load_weights(network: Recogniser, folder: Path) -> None:
+    path = folder / "model.safetensors"
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path} is damaged: {error}") from None
+    expected = network.state_dict()
+    for name in expected.keys() - weights.keys():
+        raise BundleError(f"{path} lacks {name}: weights and config.yaml do not belong together")
+    for name in weights.keys() - expected.keys():
+        raise BundleError(f"{path} holds {name}, which config.yaml has no place for")
+    for name, tensor in expected.items():
+        if weights[name].shape != tensor.shape:
+            raise BundleError(f"{path}: {name} has shape {tuple(weights[name].shape)}, config.yaml says {tuple(tensor.shape)}")
+    network.load_state_dict({name: t.float() for name, t in weights.items()})

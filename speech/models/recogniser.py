@@ -1,0 +1,87 @@
+"""The network of a recogniser: features, encoder, and a CTC head, a transducer, or both (a hybrid)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..attention import Context
+from ..encoders import ConformerConfig, ConformerEncoder
+from ..features import LogMel, LogMelConfig
+from ..joiner import Joiner
+from ..predictors import LstmPredictor, StatelessPredictor
+from .normalise import Normalise
+
+
+@dataclass(frozen=True)
+class TransducerConfig:
+    """Label side of a transducer: ``predictor`` is "stateless" or "lstm"; ``joiner`` the joint size."""
+
+    predictor: str = "stateless"
+    dim: int = 256
+    joiner: int = 256
+    context: int = 2
+    layers: int = 1
+
+
+@dataclass(frozen=True)
+class RecogniserConfig:
+    """What a recogniser is made of.
+
+    Attributes:
+        vocabulary: label ids, the blank (0) included.
+        ctc: whether there is a CTC head.
+        transducer: the transducer's label side, or None.
+    """
+
+    vocabulary: int = 500
+    features: LogMelConfig = field(default_factory=LogMelConfig)
+    encoder: ConformerConfig = field(default_factory=ConformerConfig)
+    ctc: bool = True
+    transducer: TransducerConfig | None = field(default_factory=TransducerConfig)
+
+    def __post_init__(self) -> None:
+        if not self.ctc and self.transducer is None:
+            raise ValueError("a recogniser needs a CTC head, a transducer or both")
+        if self.features.bins != self.encoder.bins:
+            raise ValueError(f"features have {self.features.bins} bins, the encoder reads {self.encoder.bins}")
+        if self.transducer is not None and self.transducer.predictor not in ("stateless", "lstm"):
+            raise ValueError(f"unknown predictor {self.transducer.predictor!r}: choose stateless or lstm")
+
+
+class Recogniser(nn.Module):
+    """Audio (B, samples) in [-1, 1] to label scores.
+
+    ``ctc`` is the CTC head or None; ``predictor`` and ``joiner`` are the transducer or None.
+    """
+
+    def __init__(self, config: RecogniserConfig, context: Context | None = None):
+        super().__init__()
+        self.config = config
+        dim = config.encoder.dim
+        self.features = LogMel(config.features)
+        self.normalise = Normalise(config.features.bins)
+        self.encoder = ConformerEncoder(config.encoder, context or Context())
+        self.ctc = nn.Linear(dim, config.vocabulary) if config.ctc else None
+        self.predictor: StatelessPredictor | LstmPredictor | None = None
+        self.joiner: Joiner | None = None
+        if (t := config.transducer) is not None:
+            self.predictor = (
+                StatelessPredictor(config.vocabulary, t.dim, t.context) if t.predictor == "stateless" else LstmPredictor(config.vocabulary, t.dim, t.layers)
+            )
+            self.joiner = Joiner(dim, t.dim, t.joiner, config.vocabulary)
+
+    def encode(self, features: Tensor, lengths: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
+        """Log-mel features (B, T, bins), (B,) to hidden frames (B, ⌈T/4⌉, dim), (B,)."""
+        x, lengths = self.normalise(features, lengths)
+        return self.encoder(x, lengths, context)
+
+    def joint(self, encoded: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+        """Transducer scores (B, T, U + 1, V) of hidden frames (B, T, dim) and labels (B, U)."""
+        if self.predictor is None or self.joiner is None:
+            raise ValueError("this recogniser has no transducer")
+        start = torch.nn.functional.pad(labels, (1, 0))  # the blank, id 0, stands for "nothing yet"
+        predicted, _ = self.predictor(start, counts + 1)
+        return self.joiner(encoded[:, :, None], predicted[:, None])

@@ -1,0 +1,145 @@
+"""Where a stream is cut into segments.
+
+Rules are data, and the decision is a pure function of one frame and a few integers, so that endpoints fall on the same
+frames however the audio was chunked. Cutting is segmentation only: nothing here touches the decoder. An endpoint at
+frame f puts the labels of frames before f into the ended segment and those from f on into the next, each into one.
+
+The rules are those of Kaldi's online decoder (and of sherpa-onnx), save that a long utterance is cut between words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class EndpointRule:
+    """An endpoint falls where all conditions hold.
+
+    Attributes:
+        name: what the endpoint's event is labelled with.
+        min_silence_s: seconds since the last label, or since the segment's start if it has none. 0 makes a length
+            rule: it waits for the next gap between words, that is for a label that begins a word, or for a short
+            pause (``EndpointConfig.pause_s``).
+        min_utterance_s: seconds since the segment's start.
+        needs_words: whether the segment must hold a label.
+    """
+
+    name: str
+    min_silence_s: float = 0.0
+    min_utterance_s: float = 0.0
+    needs_words: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.min_silence_s < math.inf and 0 <= self.min_utterance_s < math.inf):
+            raise ValueError(f"endpoint rule {self.name!r}: durations must be finite and not negative")
+        if self.min_silence_s == self.min_utterance_s == 0:
+            raise ValueError(f"endpoint rule {self.name!r}: give it a minimal silence or a minimal utterance, else it always holds")
+
+
+def standard_rules(silence_s: float = 2.4, silence_after_words_s: float = 1.2, utterance_s: float = 20.0) -> tuple[EndpointRule, ...]:
+    """The usual three rules: long silence, shorter silence after words (0.8 to 1.2 s suits most uses), a long utterance."""
+    return (
+        EndpointRule("silence", min_silence_s=silence_s),
+        EndpointRule("silence-after-words", min_silence_s=silence_after_words_s, needs_words=True),
+        EndpointRule("utterance", min_utterance_s=utterance_s),
+    )
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """The rules of a stream; the first one that holds gives the endpoint its name.
+
+    Attributes:
+        rules: none for a stream that is never cut.
+        pause_s: silence that a length rule takes for a gap between words. No shorter than the silence after which the
+            search makes its labels final (``settle`` frames), lest the endpoint wait for the next silence.
+    """
+
+    rules: tuple[EndpointRule, ...] = standard_rules()
+    pause_s: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.pause_s < math.inf:
+            raise ValueError(f"pause_s is {self.pause_s}: a pause must be longer than 0 s")
+
+
+class Emission(NamedTuple):
+    """A final label, as endpointing sees it."""
+
+    frame: int  # since the stream's start
+    starts_word: bool
+
+
+class Cut(NamedTuple):
+    """An endpoint: segment ``segment`` ends before frame ``frame``."""
+
+    segment: int
+    frame: int
+    rule: str
+
+
+class EndpointState(NamedTuple):
+    """All that endpointing remembers of a stream; ``tuple`` and ``EndpointState(*…)`` save and restore it."""
+
+    segment: int = 0  #: number of the running segment
+    start: int = 0  #: its first frame
+    last: int = -1  #: frame of its last label; ``start - 1`` if it has none
+    frame: int = 0  #: the next frame to come
+
+
+class EndpointDetector:
+    """Finds the endpoints of streams.
+
+    Args:
+        config: the rules.
+        frame_s: seconds per encoder frame.
+    """
+
+    def __init__(self, config: EndpointConfig, frame_s: float):
+        if not 0 < frame_s < math.inf:
+            raise ValueError(f"frame_s is {frame_s}: a frame must last longer than 0 s")
+        self.frame_s = frame_s
+        self._pause = self._frames(config.pause_s)
+        self._rules = [(rule, self._frames(rule.min_silence_s), self._frames(rule.min_utterance_s)) for rule in config.rules]
+
+    def advance(self, state: EndpointState, until: int, emissions: Iterable[Emission]) -> tuple[EndpointState, list[Cut]]:
+        """Take in the frames before ``until`` that are still to come.
+
+        Args:
+            state: of the stream so far.
+            until: frames whose labels are final, counted from the stream's start.
+            emissions: the final labels in order; those outside ``[state.frame, until)`` are not looked at, so the
+                labels of the running segment may be given again each time.
+        """
+        here: dict[int, bool] = {}
+        for emission in emissions:
+            here.setdefault(emission.frame, emission.starts_word)  # a gap before the frame is one before its first label
+        cuts = []
+        for frame in range(state.frame, until):
+            state, cut = self.observe(state, frame in here, here.get(frame, False))
+            if cut:
+                cuts.append(cut)
+        return state, cuts
+
+    def observe(self, state: EndpointState, emitted: bool, starts_word: bool = False) -> tuple[EndpointState, Cut | None]:
+        """Take in the next frame: whether it emitted labels, and whether the first of them begins a word."""
+        frame = state.frame
+        words = state.last >= state.start
+        if emitted:
+            long = next((rule for rule, silence, length in self._rules if not silence and frame - state.start >= length), None)
+            if long and starts_word and words:
+                return EndpointState(state.segment + 1, frame, frame, frame + 1), Cut(state.segment, frame, long.name)
+            return state._replace(last=frame, frame=frame + 1), None
+        silent, length = frame - state.last, frame + 1 - state.start
+        for rule, min_silence, min_length in self._rules:
+            if silent >= (min_silence or self._pause) and length >= min_length and (words or not rule.needs_words):
+                return EndpointState(state.segment + 1, frame + 1, frame, frame + 1), Cut(state.segment, frame + 1, rule.name)
+        return state._replace(frame=frame + 1), None
+
+    def _frames(self, seconds: float) -> int:
+        """Whole frames that last at least ``seconds``; rounding errors of the division do not count."""
+        return math.ceil(seconds / self.frame_s - 1e-6)
