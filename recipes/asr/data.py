@@ -42,33 +42,45 @@ class Source:
 
 
 class DeviceCorpus:
-    """All utterances of several packed corpora in one int16 tensor on ``device``."""
+    """Utterances of packed corpora in one int16 tensor on ``device``.
 
-    def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer, longest_s: float, device: torch.device):
-        audio: list[np.ndarray] = []
-        start, samples, repeat, labels, offset = [], [], [], [], 0
+    Args:
+        tokenizer: text to labels.
+        longest_s: utterances beyond it are left out, as are those with more labels than frames can hold.
+        device: where the audio lies.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, longest_s: float, device: torch.device):
+        self.tokenizer, self.longest, self.device = tokenizer, int(longest_s * 16000), device
+        self.audio = torch.zeros(0, dtype=torch.int16, device=device)
+        self.start = self.samples = self.counts = torch.zeros(0, dtype=torch.long, device=device)
+        self.labels = torch.zeros(0, 0, dtype=torch.long, device=device)
+        self.repeat, self.seconds = np.zeros(0), np.zeros(0)
         self.left_out = 0
-        for source in sources:
-            corpus = PackedCorpus(Path(source.path))
-            audio.append(corpus.audio)
-            for utterance in corpus:
-                ids = tokenizer.encode(normalise(utterance.text))
-                # 40 ms frames: CTC needs a frame per label, and speech never comes much faster
-                if not ids or utterance.samples > longest_s * 16000 or len(ids) > utterance.samples // 640 - 2:
-                    self.left_out += 1
-                    continue
-                start.append(offset + utterance.start)
-                samples.append(utterance.samples)
-                repeat.append(source.repeat)
-                labels.append(ids)
-            offset += len(corpus.audio)
-        if not labels:
-            raise ValueError("no utterance is left to train on: check the paths of the packed corpora")
-        self.audio = torch.from_numpy(np.concatenate(audio)).to(device)
-        self.start, self.samples = torch.tensor(start, device=device), torch.tensor(samples, device=device)
-        self.counts = torch.tensor([len(i) for i in labels], device=device)
-        self.labels = torch.nn.utils.rnn.pad_sequence([torch.tensor(i) for i in labels], batch_first=True).to(device)
-        self.repeat, self.seconds = np.array(repeat), np.array(samples) / 16000
+
+    def add(self, source: Source) -> None:
+        """Take in one packed corpus."""
+        corpus = PackedCorpus(Path(source.path))
+        start, samples, labels = [], [], []
+        for utterance in corpus:
+            ids = self.tokenizer.encode(normalise(utterance.text))
+            # CTC needs a frame of 40 ms per label, and playing speed shortens
+            if not ids or utterance.samples > self.longest or len(ids) > utterance.samples // 640 - 2:
+                self.left_out += 1
+                continue
+            start.append(len(self.audio) + utterance.start)
+            samples.append(utterance.samples)
+            labels.append(torch.tensor(ids))
+
+        def extend(old: Tensor, new: list[int]) -> Tensor:
+            return torch.cat([old, torch.tensor(new, dtype=torch.long, device=self.device)])
+
+        self.audio = torch.cat([self.audio, torch.from_numpy(corpus.audio).to(self.device)])
+        self.start, self.samples = extend(self.start, start), extend(self.samples, samples)
+        self.counts = extend(self.counts, [len(i) for i in labels])
+        self.labels = torch.nn.utils.rnn.pad_sequence([*self.labels.cpu(), *labels], batch_first=True).to(self.device)
+        self.repeat = np.append(self.repeat, np.full(len(samples), source.repeat))
+        self.seconds = np.append(self.seconds, np.array(samples) / 16000)
 
     def batch(self, index: Tensor, size: int, speed: Tensor) -> Batch:
         """Gather utterances ``index`` (B,) into ``size`` samples, played ``speed`` (B,) times as fast."""
@@ -148,13 +160,21 @@ class AsrData(lightning.LightningDataModule):
         self.budget_s, self.speed, self.seed = budget_s, speed, seed
         self.short_epochs, self.short_s = short_epochs, short_s
         self._corpus: DeviceCorpus | None = None
-        self._held: list[Source] = []
+        self._waiting = list(sources)
 
     def corpus(self, device: torch.device) -> DeviceCorpus:
-        """Everything that exists by now."""
-        present = [s for s in self.sources if (Path(s.path) / "manifest.jsonl").exists()]
-        if self._corpus is None or present != self._held:
-            self._corpus, self._held = DeviceCorpus(present, self.tokenizer, max(self.buckets), device), present
+        """Everything that exists by now.
+
+        Raises:
+            ValueError: nothing does.
+        """
+        if self._corpus is None:
+            self._corpus = DeviceCorpus(self.tokenizer, max(self.buckets), device)
+        for source in [s for s in self._waiting if (Path(s.path) / "manifest.jsonl").exists()]:
+            self._corpus.add(source)
+            self._waiting.remove(source)
+        if not len(self._corpus.seconds):
+            raise ValueError("there is nothing to train on: check the paths of the packed corpora")
         return self._corpus
 
     def train_dataloader(self) -> DataLoader:
