@@ -141,7 +141,8 @@ class Rechunk(StreamingModule):
         return y, ready, Waiting(last_frames(state.frames, x, lengths), have - ready)
 
     def flush(self, state: Waiting) -> tuple[Tensor, Tensor]:
-        index = (self.chunk - 1 - state.count[:, None] + torch.arange(self.chunk - 1, device=state.count.device)).clamp(max=max(self.chunk - 2, 0))
+        size = int(state.count.max()) if len(state.count) else 0  # a stream ends once: no need to spare this look
+        index = (self.chunk - 1 - state.count[:, None] + torch.arange(size, device=state.count.device)).clamp(max=max(self.chunk - 2, 0))
         index = index.reshape(*index.shape, *[1] * len(self.frame)).expand(-1, -1, *self.frame)
         return state.frames.gather(1, index), state.count
 

@@ -1,0 +1,156 @@
+"""A loaded model as users meet it: `load`, then `SpeechModel.transcribe` or `SpeechModel.stream`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from riverrun.streaming import Event, Final, Stream, Transcript
+from riverrun.streaming.endpoint import EndpointConfig
+from riverrun.streaming.pipeline import as_float
+
+from .attention import Context
+from .audio import AudioSource, Resampler, open_audio
+from .bundle import Bundle, load_bundle
+from .recognizer import StreamingRecognizer, make_search
+
+Latency = int | Literal["full"] | None
+
+
+class SpeechModel:
+    """A bundle ready to hear.
+
+    Attributes:
+        bundle: what was loaded.
+        card: the model card, Markdown.
+    """
+
+    def __init__(self, bundle: Bundle):
+        self.bundle, self.card = bundle, bundle.card
+        self._recognizers: dict[tuple[Any, ...], StreamingRecognizer] = {}
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Facts about the model: name, languages, licence, parameters, latencies, bytes of state per stream."""
+        config = self.bundle.config
+        return {
+            "name": config.name,
+            "description": config.description,
+            "languages": list(config.languages),
+            "licence": config.licence,
+            "sample_rate": config.model.features.sample_rate,
+            "vocabulary": config.model.vocabulary,
+            "parameters": sum(p.numel() for p in self.bundle.network.parameters()),
+            "latencies_ms": list(config.streaming.latencies_ms),
+            "default_latency_ms": config.streaming.default_ms,
+            "bytes_per_stream": self.recognizer().init_state(1).bytes_per_stream,
+            "folder": str(self.bundle.folder),
+        }
+
+    def context(self, latency_ms: Latency = None) -> Context:
+        """Attention context for a latency: a chunk length in ms, "full", or None for the bundle's default.
+
+        Raises:
+            ValueError: no positive whole number of encoder frames.
+        """
+        config, network = self.bundle.config.streaming, self.bundle.network
+        features = network.config.features
+        frame_ms = network.encoder.stride * features.shift * 1000 / features.sample_rate
+        ms = config.default_ms if latency_ms is None else config.full_ms if latency_ms == "full" else latency_ms
+        if isinstance(ms, str) or ms < frame_ms or ms % frame_ms:
+            raise ValueError(f"latency must be a multiple of {frame_ms:g} ms, or 'full', not {latency_ms!r}")
+        return Context(int(ms / frame_ms), int(config.left_ms / frame_ms))
+
+    def recognizer(
+        self, latency_ms: Latency = None, search: str = "greedy", beam: int = 4, head: str | None = None, endpoints: EndpointConfig | None = None
+    ) -> StreamingRecognizer:
+        """The model under one latency and search, for any number of streams; the weights are shared.
+
+        Args:
+            latency_ms: see `context`.
+            search: "greedy" or "beam".
+            beam: hypotheses of a beam search.
+            head: "transducer" or "ctc", if the model has both.
+            endpoints: where segments end; by default after silence or about 20 s.
+        """
+        endpoints = endpoints or EndpointConfig()
+        context = self.context(latency_ms)
+        key = (context, search, beam, head, endpoints)
+        if key not in self._recognizers:
+            network, shift_s = self.bundle.network, self.bundle.config.streaming.label_delay_ms / 1000
+            self._recognizers[key] = StreamingRecognizer(
+                network, self.bundle.tokenizer, context, make_search(network, search, beam, head), endpoints, shift_s
+            )
+        return self._recognizers[key]
+
+    def stream(self, *, latency_ms: Latency = None, sample_rate: int = 16000, **options: Any) -> Stream:
+        """A live stream of mono audio at ``sample_rate``; ``options`` are those of `recognizer`."""
+        recognizer = self.recognizer(latency_ms, **options)
+        return Stream(recognizer, None if sample_rate == recognizer.sample_rate else Resampler(sample_rate, recognizer.sample_rate))
+
+    def transcribe(
+        self,
+        source: str | Path | BinaryIO | AudioSource | npt.NDArray[Any],
+        *,
+        latency_ms: Latency = None,
+        on_progress: Callable[[float], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        **options: Any,
+    ) -> Transcript:
+        """Transcribe a recording in memory that does not grow with its length.
+
+        Args:
+            source: a path, an open file, an `AudioSource`, or mono samples at 16 kHz.
+            latency_ms: see `context`; audio longer than the bundle's ``full_ms`` is heard in pieces of that length under "full".
+            on_progress: called with the seconds heard so far.
+            on_event: called with each event as it comes.
+            options: those of `recognizer`.
+
+        Raises:
+            AudioError: the source cannot be read.
+        """
+        segments: list[Final] = []
+        seconds = 0.0
+
+        def take(events: Iterable[Event]) -> None:
+            for event in events:
+                if isinstance(event, Final):
+                    segments.append(event)
+                if on_event:
+                    on_event(event)
+
+        with self.stream(latency_ms=latency_ms, **options) as stream, _blocks(source, stream.sample_rate) as blocks:
+            for block in blocks:
+                take(stream.push(block))
+                seconds += len(block) / stream.sample_rate
+                if on_progress:
+                    on_progress(seconds)
+            take(stream.finish())
+        return Transcript(tuple(segments), round(seconds, 3))
+
+
+@contextmanager
+def _blocks(source: Any, sample_rate: int) -> Iterator[Iterable[npt.NDArray[np.float32]]]:
+    """Blocks of a source at ``sample_rate``; what was opened here is closed here."""
+    if isinstance(source, np.ndarray):
+        yield [as_float(source)]
+    elif isinstance(source, AudioSource):
+        yield source.blocks(sample_rate=sample_rate)
+    else:
+        with open_audio(source) as opened:
+            yield opened.blocks(sample_rate=sample_rate)
+
+
+def load(name: str | Path = "default", device: str | torch.device = "cpu") -> SpeechModel:
+    """Load a model: "default", the name of a shipped bundle, or a bundle's folder.
+
+    Raises:
+        BundleError: there is none, or it is broken; the message says what is wrong.
+    """
+    return SpeechModel(load_bundle(str(name), device))

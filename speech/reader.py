@@ -1,0 +1,94 @@
+"""One stream's labels as events: partial and final text, words, endpoints."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from riverrun.streaming import Endpoint, Event, Final, Partial
+from riverrun.streaming.endpoint import Cut, Emission, EndpointDetector, EndpointState
+
+from .search.base import Committed, Label, Labels, read_labels
+from .tokenizer import Tokenizer
+from .words import words_of
+
+
+class Heard(NamedTuple):
+    """What a step of a recogniser decided, for all slots."""
+
+    final: list[tuple[Labels | Committed, Tensor]]  #: outputs that never change again, with their lengths (S,)
+    best: tuple[Committed, Tensor] | None  #: what would follow if the streams ended here
+    decided: Tensor  #: (S,) frames since each stream's start whose labels are final
+
+
+class LabelReader:
+    """Implements `riverrun.streaming.Reader` for label searches.
+
+    Args:
+        tokenizer: labels to text.
+        endpoints: where segments end.
+        shift_s: see `riverrun.speech.words.words_of`.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, endpoints: EndpointDetector, shift_s: float = 0.0):
+        self._tokenizer, self._endpoints, self._shift = tokenizer, endpoints, shift_s
+        self._labels: list[Label] = []  # final labels of the running segment
+        self._decided = 0
+        self._state = EndpointState()
+        self._partial = ""
+
+    def read(self, output: Heard, slot: int) -> list[Event]:
+        """Events of a step."""
+        events = self._take(output, slot)
+        best = read_labels(*output.best, slot) if output.best else []
+        words = self._words(self._labels + best)
+        text = " ".join(w.text for w in words)
+        if text != self._partial:
+            self._partial = text
+            events.append(Partial(self._state.segment, text, words))
+        return events
+
+    def finish(self, output: Heard, slot: int) -> list[Event]:
+        """Events of the end: what is left becomes final."""
+        events = self._take(output, slot)
+        if self._labels:
+            events.append(self._final(self._state.segment, self._labels, self._decided))
+            self._labels = []
+        return events
+
+    def _take(self, output: Heard, slot: int) -> list[Event]:
+        for labels, lengths in output.final:
+            self._labels += read_labels(labels, lengths, slot, self._decided)
+        self._decided = int(output.decided[slot])
+        emissions = [Emission(label.frame, self._tokenizer.starts_word(label.id)) for label in self._labels]
+        self._state, cuts = self._endpoints.advance(self._state, self._decided, emissions)
+        return [event for cut in cuts for event in self._cut(cut)]
+
+    def _cut(self, cut: Cut) -> list[Event]:
+        ended = [label for label in self._labels if label.frame < cut.frame]
+        self._labels = self._labels[len(ended) :]
+        self._partial = ""
+        end = Endpoint(cut.segment, round(cut.frame * self._endpoints.frame_s, 3), cut.rule)
+        return [self._final(cut.segment, ended, cut.frame), end] if ended else [end]
+
+    def _final(self, segment: int, labels: list[Label], frame: int) -> Final:
+        words = self._words(labels)
+        end = words[-1].end if words else round(frame * self._endpoints.frame_s, 3)
+        return Final(segment, " ".join(w.text for w in words), words, words[0].start if words else end, end)
+
+    def _words(self, labels: list[Label]) -> tuple:
+        return words_of(labels, self._tokenizer, self._endpoints.frame_s, self._shift)
+
+    def save(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"labels": self._labels, "decided": self._decided, "endpoint": self._state, "partial": self._partial}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """From JSON."""
+        try:
+            self._labels = [Label(int(i), int(frame), float(score)) for i, frame, score in saved["labels"]]
+            self._decided, self._partial = int(saved["decided"]), str(saved["partial"])
+            self._state = EndpointState(*map(int, saved["endpoint"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the state of a label reader: {error}") from None
