@@ -23,6 +23,11 @@ def uniform(x: Tensor, low: float, high: float) -> Tensor:
     return torch.empty(len(x), device=x.device).uniform_(low, high)
 
 
+def fast_size(n: int) -> int:
+    """The smallest 2^a·3^b·5^c that is at least ``n``: a size whose Fourier transform is fast."""
+    return min(odd << (-(-n // odd) - 1).bit_length() for odd in (3**b * 5**c for b in range(7) for c in range(6)))
+
+
 def random_gain(audio: Tensor, low_db: float = -15.0, high_db: float = 6.0) -> Tensor:
     """Level change, clipped to [-1, 1] as a recorder would."""
     return (audio * 10 ** (uniform(audio, low_db, high_db) / 20)[:, None]).clamp(-1, 1)
@@ -51,7 +56,7 @@ def reverberate(audio: Tensor, probability: float, sample_rate: int = 16000, lon
     tail = torch.randn(len(audio), taps, device=audio.device) * 10 ** (-3 * t / decay)
     tail = tail / tail.square().sum(1, keepdim=True).sqrt() * 10 ** (uniform(audio, -20.0, -2.0) / 20)[:, None]
     tail[:, 0] = 1
-    size = audio.shape[1] + taps
+    size = fast_size(audio.shape[1] + taps)
     wet = torch.fft.irfft(torch.fft.rfft(audio, size) * torch.fft.rfft(tail, size), size)[:, : audio.shape[1]]
     return torch.where(chance(audio, probability)[:, None], wet, audio)
 
@@ -93,7 +98,9 @@ def warp_frequency(features: Tensor, probability: float, limit: float = 0.12) ->
     return features.gather(2, index) * (1 - weight) + features.gather(2, index + 1) * weight
 
 
-def spec_augment(features: Tensor, lengths: Tensor, bands: int = 2, widest_band: int = 20, gaps: int = 6, widest_gap: float = 0.05) -> Tensor:
+def spec_augment(
+    features: Tensor, lengths: Tensor, bands: int = 2, widest_band: int = 20, gaps: int = 6, widest_gap: float = 0.05
+) -> Tensor:
     """SpecAugment (Park et al. 2019): mask bands of bins, and gaps in time up to a share of the length, with zero.
 
     Meant for normalised features, where zero is the mean.

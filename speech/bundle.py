@@ -78,10 +78,8 @@ class Bundle:
 
 def available() -> list[tuple[str, Path, str]]:
     """Bundles that come with riverrun: name, folder, one-line description."""
-    found = []
-    for config in sorted(SHIPPED.glob("*/config.yaml")):
-        found.append((config.parent.name, config.parent, _read_config(config.parent).description))
-    return found
+    folders = [config.parent for config in sorted(SHIPPED.glob("*/config.yaml"))]
+    return [(folder.name, folder, _read_config(folder).description) for folder in folders]
 
 
 def find(name: str) -> Path:

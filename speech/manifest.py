@@ -86,8 +86,10 @@ def _entry(line: str, folder: Path) -> Entry:
     if not isinstance(record, dict):
         raise ManifestError('not an object {"id": …, "audio": …, "text": …}')
     for key in ("id", "audio", "text"):
-        if not isinstance(record.get(key), str) or (key != "text" and not record[key]):
+        if not isinstance(record.get(key), str):
             raise ManifestError(f'"{key}" is {"no text" if key in record else "missing"}')
+        if not record[key] and key != "text":
+            raise ManifestError(f'"{key}" is empty')
     duration = record.get("duration")
     if duration is not None and (not isinstance(duration, int | float) or isinstance(duration, bool) or not 0 <= duration < float("inf")):
         raise ManifestError('"duration" is no number of seconds')

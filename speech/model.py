@@ -68,7 +68,12 @@ class SpeechModel:
         return Context(int(ms / frame_ms), int(config.left_ms / frame_ms))
 
     def recognizer(
-        self, latency_ms: Latency = None, search: str = "greedy", beam: int = 4, head: str | None = None, endpoints: EndpointConfig | None = None
+        self,
+        latency_ms: Latency = None,
+        search: str = "greedy",
+        beam: int = 4,
+        head: str | None = None,
+        endpoints: EndpointConfig | None = None,
     ) -> StreamingRecognizer:
         """The model under one latency and search, for any number of streams; the weights are shared.
 

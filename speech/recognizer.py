@@ -58,7 +58,9 @@ class StreamingRecognizer:
         if context.chunk is None:
             raise ValueError("a live recogniser needs a chunk length")
         features, encoder = network.features, network.encoder
-        self.front = Series(features, network.normalise, Rechunk(context.chunk * encoder.stride, (network.config.features.bins,)), at(encoder, context))
+        self.front = Series(
+            features, network.normalise, Rechunk(context.chunk * encoder.stride, (network.config.features.bins,)), at(encoder, context)
+        )
         self.search = search
         self.sample_rate = network.config.features.sample_rate
         self.chunk = context.chunk * encoder.stride * features.stride
@@ -105,4 +107,3 @@ class StreamingRecognizer:
         if (rest := self.search.flush(state)) is not None:
             final.append(rest)
         return Heard(final, None, frames)
-

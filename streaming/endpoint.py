@@ -26,6 +26,9 @@ class EndpointRule:
             pause (``EndpointConfig.pause_s``).
         min_utterance_s: seconds since the segment's start.
         needs_words: whether the segment must hold a label.
+
+    Raises:
+        ValueError: a negative duration, or a rule that always holds.
     """
 
     name: str
@@ -57,14 +60,18 @@ class EndpointConfig:
         rules: none for a stream that is never cut.
         pause_s: silence that a length rule takes for a gap between words. No shorter than the silence after which the
             search makes its labels final (``settle`` frames), lest the endpoint wait for the next silence.
+        longest_s: a segment that finds no gap for so long is cut where it stands, as rule "longest": what a stream
+            remembers of its segment is bounded whatever it hears.
     """
 
     rules: tuple[EndpointRule, ...] = standard_rules()
     pause_s: float = 0.4
+    longest_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.pause_s < math.inf:
-            raise ValueError(f"pause_s is {self.pause_s}: a pause must be longer than 0 s")
+        for name in ("pause_s", "longest_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be longer than 0 s")
 
 
 class Emission(NamedTuple):
@@ -103,7 +110,7 @@ class EndpointDetector:
         if not 0 < frame_s < math.inf:
             raise ValueError(f"frame_s is {frame_s}: a frame must last longer than 0 s")
         self.frame_s = frame_s
-        self._pause = self._frames(config.pause_s)
+        self._pause, self._longest = self._frames(config.pause_s), self._frames(config.longest_s)
         self._rules = [(rule, self._frames(rule.min_silence_s), self._frames(rule.min_utterance_s)) for rule in config.rules]
 
     def advance(self, state: EndpointState, until: int, emissions: Iterable[Emission]) -> tuple[EndpointState, list[Cut]]:
@@ -129,6 +136,9 @@ class EndpointDetector:
         """Take in the next frame: whether it emitted labels, and whether the first of them begins a word."""
         frame = state.frame
         words = state.last >= state.start
+        if frame - state.start >= self._longest:
+            last = frame if emitted else frame - 1
+            return EndpointState(state.segment + 1, frame, last, frame + 1), Cut(state.segment, frame, "longest")
         if emitted:
             long = next((rule for rule, silence, length in self._rules if not silence and frame - state.start >= length), None)
             if long and starts_word and words:

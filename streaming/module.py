@@ -249,4 +249,16 @@ def _first(y: Output) -> Tensor:
     return y[0] if isinstance(y, tuple) else y
 
 
-__all__ = ["Causal", "Example", "Output", "PerFrame", "Rechunk", "Series", "StreamingModule", "Waiting", "concatenate", "left_of", "lookahead_of"]
+__all__ = [
+    "Causal",
+    "Example",
+    "Output",
+    "PerFrame",
+    "Rechunk",
+    "Series",
+    "StreamingModule",
+    "Waiting",
+    "concatenate",
+    "left_of",
+    "lookahead_of",
+]

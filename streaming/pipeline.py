@@ -158,13 +158,12 @@ def as_float(samples: Samples) -> npt.NDArray[np.float32]:
     Raises:
         ValueError: not one-dimensional, of another type than float or int16, or not finite.
     """
-    samples = np.asarray(samples)
     if samples.ndim != 1:
         raise ValueError(f"audio must be mono, of shape (samples,), not {samples.shape}")
     if samples.dtype == np.int16:
-        return samples.astype(np.float32) / 32768
+        return (samples / 32768).astype(np.float32)
     if not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(f"audio must be float or int16, not {samples.dtype}")
     if not np.isfinite(samples).all():
         raise ValueError("audio holds NaN or infinite samples")
-    return samples.astype(np.float32)
+    return samples.astype(np.float32, copy=False)

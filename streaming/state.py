@@ -83,9 +83,8 @@ class State:
             raise StateError("saved state is damaged: its parts hold different numbers of streams")
         for name, t in here.items():
             if saved[name].shape[1:] != t.shape[1:] or saved[name].dtype != t.dtype:
-                raise StateError(
-                    f"saved state belongs to another model: {name} is {saved[name].dtype} {tuple(saved[name].shape[1:])}, expected {t.dtype} {tuple(t.shape[1:])}"
-                )
+                have, want = (f"{x.dtype} {tuple(x.shape[1:])}" for x in (saved[name], t))
+                raise StateError(f"saved state belongs to another model: {name} is {have}, expected {want}")
         tensors = iter(here.items())
         return self.map(lambda t: saved[next(tensors)[0]].to(t.device))
 
@@ -123,7 +122,7 @@ class Frames(State):
 class States(State):
     """The states of parts in series."""
 
-    parts: list[State]
+    parts: list[Any]  # of States, each of its part's own kind
 
 
 @dataclass

@@ -24,7 +24,9 @@ class KeepBundle(lightning.Callback):
         licence: of the weights.
     """
 
-    def __init__(self, folder: str, tokenizer: str, name: str, every: int = 1000, languages: tuple[str, ...] = ("en",), licence: str = "Apache-2.0"):
+    def __init__(
+        self, folder: str, tokenizer: str, name: str, every: int = 1000, languages: tuple[str, ...] = ("en",), licence: str = "Apache-2.0"
+    ):
         self.folder, self.tokenizer, self.every = Path(folder), Tokenizer.from_file(Path(tokenizer)), every
         self.name, self.languages, self.licence = name, languages, licence
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from riverrun.speech.text import normalise
 from riverrun.speech.tokenizer import Tokenizer
 
 from ..corpora.packed import PackedCorpus
+from ..corpora.text import transcript
 
 
 class Batch(NamedTuple):
@@ -55,7 +55,7 @@ class DeviceCorpus:
         self.audio = torch.zeros(0, dtype=torch.int16, device=device)
         self.start = self.samples = self.counts = torch.zeros(0, dtype=torch.long, device=device)
         self.labels = torch.zeros(0, 0, dtype=torch.long, device=device)
-        self.repeat, self.seconds = np.zeros(0), np.zeros(0)
+        self.repeat, self.seconds, self.label_counts = np.zeros(0), np.zeros(0), np.zeros(0, dtype=int)
         self.left_out = 0
 
     def add(self, source: Source) -> None:
@@ -63,7 +63,7 @@ class DeviceCorpus:
         corpus = PackedCorpus(Path(source.path))
         start, samples, labels = [], [], []
         for utterance in corpus:
-            ids = self.tokenizer.encode(normalise(utterance.text))
+            ids = self.tokenizer.encode(transcript(utterance.text))
             # CTC needs a frame of 40 ms per label, and playing speed shortens
             if not ids or utterance.samples > self.longest or len(ids) > utterance.samples // 640 - 2:
                 self.left_out += 1
@@ -81,19 +81,24 @@ class DeviceCorpus:
         self.labels = torch.nn.utils.rnn.pad_sequence([*self.labels.cpu(), *labels], batch_first=True).to(self.device)
         self.repeat = np.append(self.repeat, np.full(len(samples), source.repeat))
         self.seconds = np.append(self.seconds, np.array(samples) / 16000)
+        self.label_counts = np.append(self.label_counts, [len(i) for i in labels])
 
-    def batch(self, index: Tensor, size: int, speed: Tensor) -> Batch:
-        """Gather utterances ``index`` (B,) into ``size`` samples, played ``speed`` (B,) times as fast."""
+    def batch(self, index: Tensor, size: int, speed: Tensor, most: int | None = None) -> Batch:
+        """Gather utterances ``index`` (B,) into ``size`` samples, played ``speed`` (B,) times as fast.
+
+        ``most`` is the largest number of labels among them; whoever knows it spares a wait for the device.
+        """
         index = index.to(self.audio.device)
-        position = torch.arange(size, device=self.audio.device) * speed[:, None].to(self.audio.device)
+        speed = torch.maximum(speed.to(self.audio.device), self.samples[index] / size)  # played too slowly, its end would be cut off
+        position = torch.arange(size, device=self.audio.device) * speed[:, None]
         whole = position.floor()
         weight, whole = position - whole, whole.long()
-        samples = (self.samples[index] / speed.to(self.audio.device)).floor().long().clamp(max=size) - 1
+        samples = (self.samples[index] / speed).floor().long().clamp(max=size) - 1
         where = (self.start[index, None] + whole).clamp(max=len(self.audio) - 2)
         audio = torch.lerp(self.audio[where].float(), self.audio[where + 1].float(), weight) / 32768
         audio = audio * (torch.arange(size, device=audio.device) < samples[:, None])
         counts = self.counts[index]
-        return Batch(audio, samples, self.labels[index, : int(counts.max())], counts)
+        return Batch(audio, samples, self.labels[index, : int(counts.max()) if most is None else most], counts)
 
 
 class Plan(IterableDataset):
@@ -186,9 +191,15 @@ class AsrData(lightning.LightningDataModule):
         plan = Plan(corpus.seconds, corpus.repeat, self.buckets, self.budget_s, self.seed + epoch, max(longest, min(self.buckets)))
         return DataLoader(plan, batch_size=None)
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, int], dataloader_idx: int) -> Batch:
+    def on_before_batch_transfer(self, batch: tuple[Tensor, int], dataloader_idx: int) -> tuple[Tensor, int, int]:
         if self._corpus is None:
             raise ValueError("a batch arrived before its corpus was loaded")
         index, size = batch
+        return index, size, int(self._corpus.label_counts[index.numpy()].max())
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, int, int], dataloader_idx: int) -> Batch:
+        if self._corpus is None:
+            raise ValueError("a batch arrived before its corpus was loaded")
+        index, size, most = batch
         speed = torch.empty(len(index)).uniform_(1 - self.speed, 1 + self.speed)
-        return self._corpus.batch(index, size, speed)
+        return self._corpus.batch(index, size, speed, most)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from riverrun.speech import augment
-from riverrun.speech.attention import Context
+from riverrun.speech.attention import Context, position
 from riverrun.speech.losses import ctc_loss, transducer_loss
 from riverrun.speech.models import Recogniser, RecogniserConfig
 from riverrun.streaming import within
@@ -60,9 +61,9 @@ class AsrModule(lightning.LightningModule):
 
     def __init__(
         self,
-        model: RecogniserConfig = RecogniserConfig(),
-        optimisation: Optimisation = Optimisation(),
-        augmentation: Augmentation = Augmentation(),
+        model: RecogniserConfig,
+        optimisation: Optimisation,
+        augmentation: Augmentation,
         chunks: tuple[int, ...] = (4, 8, 16, 32),
         lefts: tuple[int, ...] = (32, 64, 128),
         full_context: float = 0.3,
@@ -77,11 +78,14 @@ class AsrModule(lightning.LightningModule):
         self.averaged = Recogniser(model).requires_grad_(False).eval()
         self.averaged.load_state_dict(self.model.state_dict())
         self.compile_layers = compile_layers
-        self._chance = random.Random(1)
+        self._chance = random.Random(1)  # noqa: S311 (contexts, not secrets)
 
     def on_fit_start(self) -> None:
         if self.compile_layers:
             torch._dynamo.config.recompile_limit = 64
+            # a table that is a constant of the graph: traced into it, every layer would copy it from the CPU in every step, and wait
+            table = position._rotation
+            position._rotation = torch.compiler.assume_constant_result(getattr(table, "__wrapped__", table))
             for layer in self.model.encoder.layers:
                 layer.compile(dynamic=False)
 
@@ -98,13 +102,21 @@ class AsrModule(lightning.LightningModule):
         if self.model.ctc is not None:
             losses["ctc"] = ctc_loss(self.model.ctc(encoded), lengths, batch.labels, batch.counts)
         if self.model.joiner is not None:
-            heard = encoded[:, : int(lengths.max())]  # the lattice is the largest tensor of all: no padding in it
-            losses["transducer"] = transducer_loss(self.model.joint(heard, batch.labels, batch.counts), lengths, batch.labels, batch.counts)
+            losses["transducer"] = self.transducer(encoded, lengths, batch.labels, batch.counts)
         for name, value in losses.items():
             self.log(f"train/{name}", value, prog_bar=True)
         if "transducer" not in losses:
             return losses["ctc"]
         return losses["transducer"] + self.ctc_weight * losses.get("ctc", 0)
+
+    def transducer(self, encoded: Tensor, lengths: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+        """The transducer's loss; its lattice, the largest tensor of all, holds no padding and fewer elements than an int32 counts."""
+        encoded = encoded[:, : int(lengths.max())]
+        most = (2**31 - 1) // (encoded.shape[1] * (labels.shape[1] + 1) * self.model.config.vocabulary)
+        if most < len(encoded):
+            encoded, lengths, labels, counts = encoded[:most], lengths[:most], labels[:most], counts[:most]
+            encoded, labels = encoded[:, : int(lengths.max())], labels[:, : int(counts.max())]
+        return transducer_loss(self.model.joint(encoded, labels, counts), lengths, labels, counts)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -140,11 +152,12 @@ class AsrModule(lightning.LightningModule):
         with torch.no_grad():
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         o = self.optimisation
         optimiser = torch.optim.AdamW(self.model.parameters(), o.peak, betas=(0.9, 0.98), weight_decay=o.decay)
 
         def scale(step: int) -> float:
+            o = self.optimisation  # read anew: a callback may plan another number of steps
             if step < o.warmup:
                 return (step + 1) / o.warmup
             progress = min((step - o.warmup) / max(o.steps - o.warmup, 1), 1.0)

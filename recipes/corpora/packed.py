@@ -44,7 +44,7 @@ class PackedCorpus:
             raise ValueError(f"{folder} is no packed corpus: it has no manifest.jsonl")
         self.skipped: list[str] = []
         self._utterances: list[Utterance] = []
-        parts: dict[str, tuple[np.ndarray, int]] = {}
+        parts: dict[str, tuple[np.memmap, int]] = {}
         total = 0
         with manifest.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):

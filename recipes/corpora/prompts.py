@@ -4,26 +4,15 @@ Captions and book sentences hold few digits, letters or commands, and those are 
 """
 
 import random
+import string
 from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import yaml
 
 from .text import spoken_digits, spoken_number
 
-_LETTERS = "A B C D E F G H I J K L M N O P Q R S T U V W X Y Z".split()
-_MONTHS = "January February March April May June July August September October November December".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-_ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth "
-    "seventeenth eighteenth nineteenth twentieth twenty-first twenty-second twenty-third twenty-fourth twenty-fifth twenty-sixth "
-    "twenty-seventh twenty-eighth twenty-ninth thirtieth thirty-first"
-).split()
-_ROOMS = "kitchen bedroom bathroom living-room garage hall office garden cellar attic".split()
-_THINGS = "light lights heating fan radio television alarm music camera door window blinds oven".split()
-_PEOPLE = "mom dad Anna Peter John Mary Susan David Michael Sarah Tom Julia Robert Linda my-brother my-sister the-office the-doctor".split()
-_PLACES = "London Paris Boston Berlin Chicago Dublin Sydney Toronto Madrid the-airport the-station the-harbor home work".split()
-_GREETINGS = ["Hello", "Good morning", "Good evening", "Thank you", "Thanks a lot", "Please hold on", "Sorry", "Excuse me", "Yes please"]
-_REQUESTS = ["can you help me", "who is speaking", "I will call back later", "please say that again", "I did not understand", "go ahead"]
-_ACTIONS = ["hear more options", "speak to an agent", "change your address", "pay a bill", "cancel the order", "start over", "leave a note"]
-_ORDERS = ["Stop the {}", "Start the {}", "Turn on the {}", "Turn off the {}", "Is the {} on", "Check the {}"]
+_WORDS: dict[str, list[str]] = yaml.safe_load((Path(__file__).parent / "conf/prompts-en.yaml").read_text(encoding="utf-8"))
 
 
 def _digits(rng: random.Random) -> str:
@@ -31,7 +20,7 @@ def _digits(rng: random.Random) -> str:
 
 
 def _spelling(rng: random.Random) -> str:
-    return " ".join(rng.choices(_LETTERS, k=rng.randint(1, 5))) + "."
+    return " ".join(rng.choices(string.ascii_uppercase, k=rng.randint(1, 5))) + "."
 
 
 def _number(rng: random.Random) -> str:
@@ -41,10 +30,15 @@ def _number(rng: random.Random) -> str:
 
 
 def _date(rng: random.Random) -> str:
-    day = f"{rng.choice(_MONTHS)} {rng.choice(_ORDINALS)}"
+    day = f"{rng.choice(_WORDS['months'])} {rng.choice(_WORDS['ordinals'])}"
     year = f"{spoken_number(rng.choice([18, 19, 20]))} {spoken_number(rng.randrange(10, 100))}"
     return rng.choice(
-        [f"{day}.", f"{rng.choice(_DAYS)}, {day}.", f"{day}, {year}.", f"It was {rng.choice(_DAYS)} the {rng.choice(_ORDINALS)}."]
+        [
+            f"{day}.",
+            f"{rng.choice(_WORDS['days'])}, {day}.",
+            f"{day}, {year}.",
+            f"It was {rng.choice(_WORDS['days'])} the {rng.choice(_WORDS['ordinals'])}.",
+        ]
     )
 
 
@@ -56,12 +50,12 @@ def _time(rng: random.Random) -> str:
 
 
 def _command(rng: random.Random) -> str:
-    order = rng.choice(_ORDERS).format(rng.choice(_THINGS))
-    return rng.choice([f"{order}.", f"{order} in the {rng.choice(_ROOMS)}.", f"Please {order[0].lower()}{order[1:]} now."])
+    order = rng.choice(_WORDS["orders"]).format(rng.choice(_WORDS["things"]))
+    return rng.choice([f"{order}.", f"{order} in the {rng.choice(_WORDS['rooms'])}.", f"Please {order[0].lower()}{order[1:]} now."])
 
 
 def _call(rng: random.Random) -> str:
-    person, place = rng.choice(_PEOPLE), rng.choice(_PLACES)
+    person, place = rng.choice(_WORDS["people"]), rng.choice(_WORDS["places"])
     frame = rng.choice(
         ["Call {p}.", "Send a message to {p}.", "How far is {q}?", "Take me to {q}.", "What is the weather in {q}?", "Is {p} in {q}?"]
     )
@@ -70,11 +64,13 @@ def _call(rng: random.Random) -> str:
 
 def _menu(rng: random.Random) -> str:
     key = spoken_digits(str(rng.randrange(10)))
-    return rng.choice([f"Press {key} to {rng.choice(_ACTIONS)}.", f"To {rng.choice(_ACTIONS)}, press {key} now.", f"Option {key}."])
+    return rng.choice(
+        [f"Press {key} to {rng.choice(_WORDS['actions'])}.", f"To {rng.choice(_WORDS['actions'])}, press {key} now.", f"Option {key}."]
+    )
 
 
 def _politeness(rng: random.Random) -> str:
-    return f"{rng.choice(_GREETINGS)}, {rng.choice([*_REQUESTS, *_PEOPLE])}.".replace("-", " ")
+    return f"{rng.choice(_WORDS['greetings'])}, {rng.choice([*_WORDS['requests'], *_WORDS['people']])}.".replace("-", " ")
 
 
 _KINDS: list[tuple[Callable[[random.Random], str], float]] = [

@@ -20,10 +20,11 @@ _AMBIGUOUS = re.compile(r"\b(st|ms|drs|messrs|co|no|vs|fig|vol|ft|in|oz|lb|dept|
 _ABBREVIATION = re.compile(r"\b(" + "|".join(_ABBREVIATIONS) + r")\.", re.IGNORECASE)
 _READABLE = re.compile(r"[A-Za-z' ,.;:?!\"()-]+")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*'?|'[a-z]+")
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+_UNITS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
+    "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
+_TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 
 def plain(sentence: str) -> str:

@@ -29,8 +29,9 @@ class KeysValues(State):
 
 
 class ChunkedAttention(StreamingModule):
-    """Multi-head self-attention under a `Context` (Chen et al. 2021, "Developing real-time streaming Transformer
-    Transducer"; Zhang et al. 2020 for one model at many chunk sizes).
+    """Multi-head self-attention under a `Context`.
+
+    Chen et al. 2021, "Developing real-time streaming Transformer Transducer"; Zhang et al. 2020 for one model at many chunk sizes.
 
     Args:
         dim: model size; ``heads`` must divide it.

@@ -65,7 +65,7 @@ class AudioSource(ABC):
         """The recording from its beginning, in pieces (up to ``frames``, channels); raises ``_Damaged``."""
 
     def blocks(self, seconds: float = 10.0, sample_rate: int | None = None) -> Iterator[NDArray[np.float32]]:
-        """The recording from its beginning, as mono blocks (n,).
+        """The recording from its beginning, as mono blocks (n,); one such iteration at a time.
 
         Args:
             seconds: length of a block (of the last one: at most); blocks that are resampled vary a little.

@@ -29,8 +29,8 @@ class Resampler:
 
     soxr's own state cannot be saved. So the stream is made of segments of half a second (of whole periods of the rates' ratio): each
     comes from a soxr stream that began, at a place fixed by the segment's number, far enough before for the filter to have filled. The
-    input since that beginning is the state: 0.4 to 0.6 s between 8 and 96 kHz, and at most about 2.5 s of any ratio, whose periods may be
-    as long as a second. This also keeps soxr's clock, which drifts when the ratio has large terms, from running away.
+    input since that beginning is the state: at most about 0.7 s between 8 and 96 kHz, and 2.5 s of any ratio, whose period may be as
+    long as a second. This also keeps soxr's clock, which drifts when the ratio has large terms, from running away.
     """
 
     def __init__(self, source_rate: int, target_rate: int):

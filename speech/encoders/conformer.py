@@ -47,7 +47,9 @@ class FeedForward(nn.Sequential):
     """Pre-normalised feed-forward module with SiLU."""
 
     def __init__(self, dim: int, inner: int, dropout: float):
-        super().__init__(nn.LayerNorm(dim), nn.Linear(dim, inner), nn.SiLU(), nn.Dropout(dropout), nn.Linear(inner, dim), nn.Dropout(dropout))
+        super().__init__(
+            nn.LayerNorm(dim), nn.Linear(dim, inner), nn.SiLU(), nn.Dropout(dropout), nn.Linear(inner, dim), nn.Dropout(dropout)
+        )
 
 
 class CausalConvolution(Causal):
@@ -82,7 +84,9 @@ class CausalConvolution(Causal):
 
     def whole(self, x: Tensor) -> Tensor:
         """Whole inputs (B, T, dim): the step without its bookkeeping. Causal, so what is behind an end touches nothing before it."""
-        return self._convolve(F.pad(F.glu(self.expand(self.norm(x))), (0, 0, self.left, 0)))
+        if not x.shape[1]:
+            return x
+        return self._convolve(F.pad(F.glu(self.expand(self.norm(x))), (0, 0, self.depthwise.kernel_size[0] - 1, 0)))
 
     def _convolve(self, window: Tensor) -> Tensor:
         y = self.depthwise(window.transpose(1, 2)).transpose(1, 2)
@@ -189,10 +193,8 @@ class ConformerEncoder(StreamingModule):
         return States([self.subsampling.init_state(slots, like), *(layer.init_state(slots, like) for layer in self._layers())])
 
     def step(self, x: Tensor, lengths: Tensor, state: States) -> tuple[Tensor, Tensor, States]:
-        subsampling, *layers = state.parts
-        x, lengths, subsampling = self.subsampling.step(x, lengths, subsampling)
-        after: list[State] = [subsampling]
-        for layer, old in zip(self._layers(), layers, strict=True):
-            x, lengths, new = layer.step(x, lengths, old)
+        after: list[State] = []
+        for part, before in zip([self.subsampling, *self._layers()], state.parts, strict=True):
+            x, lengths, new = part.step(x, lengths, before)
             after.append(new)
         return x, lengths, States(after)

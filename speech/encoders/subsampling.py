@@ -83,4 +83,3 @@ class ConvSubsampling(Series):
     @classmethod
     def examples(cls) -> Iterable[Example]:
         yield Example(cls(7, 6, 3), (7,))
-

@@ -18,5 +18,7 @@ def ctc_loss(logits: Tensor, frames: Tensor, labels: Tensor, counts: Tensor, bla
 
     Utterances whose labels cannot fit their frames count as zero.
     """
-    losses = F.ctc_loss(logits.float().log_softmax(-1).transpose(0, 1), labels, frames, counts, blank=blank, reduction="none", zero_infinity=True)
+    losses = F.ctc_loss(
+        logits.float().log_softmax(-1).transpose(0, 1), labels, frames, counts, blank=blank, reduction="none", zero_infinity=True
+    )
     return losses.sum() / counts.sum().clamp(min=1)

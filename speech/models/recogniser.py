@@ -69,7 +69,9 @@ class Recogniser(nn.Module):
         self.joiner: Joiner | None = None
         if (t := config.transducer) is not None:
             self.predictor = (
-                StatelessPredictor(config.vocabulary, t.dim, t.context) if t.predictor == "stateless" else LstmPredictor(config.vocabulary, t.dim, t.layers)
+                StatelessPredictor(config.vocabulary, t.dim, t.context)
+                if t.predictor == "stateless"
+                else LstmPredictor(config.vocabulary, t.dim, t.layers)
             )
             self.joiner = Joiner(dim, t.dim, t.joiner, config.vocabulary)
 

@@ -77,6 +77,9 @@ class BeamSearch(Search):
         blank: id of the blank.
         label_bonus: added to the log-probability for each label; against deletions, as length normalisation is,
             but independent of what is already final.
+
+    Raises:
+        ValueError: ``beam``, ``max_length`` or ``settle`` below 1.
     """
 
     def __init__(self, beam: int, max_length: int, settle: int, blank: int, label_bonus: float):

@@ -22,7 +22,9 @@ class CtcMemory(State):
 
 
 class CtcBeam(BeamSearch):
-    """Prefix beam search: (S, C, E) -> ``Committed``. Graves (2012); Hannun et al., "First-pass large vocabulary …" (2014).
+    """Prefix beam search: (S, C, E) -> ``Committed``.
+
+    Hannun et al., "First-pass large vocabulary continuous speech recognition using bi-directional recurrent DNNs" (2014).
 
     Args:
         projection: from an encoder frame to unnormalised log-probabilities of the vocabulary.

@@ -35,6 +35,9 @@ class TransducerGreedy(GreedySearch, Causal):
         joiner: the network that combines both sides.
         max_symbols: most labels that one frame may emit.
         blank: id of the blank.
+
+    Raises:
+        ValueError: ``max_symbols`` below 1.
     """
 
     def __init__(self, predictor: StreamingModule, joiner: Joiner, max_symbols: int = 3, blank: int = 0):

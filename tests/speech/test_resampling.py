@@ -51,6 +51,12 @@ def test_length(source: int, target: int, n: int) -> None:
     assert y.dtype == np.float32
 
 
+@pytest.mark.parametrize(("source", "target", "n"), [(7194, 82791, 1199), (5374, 119751, 2687), (6340, 64901, 3170)])
+def test_length_where_soxr_rounds_half_a_sample_down(source: int, target: int, n: int) -> None:
+    assert (2 * n * target) % (2 * source) == source
+    assert len(whole(noise(n), source, target)) == math.floor(n * target / source + 0.5)
+
+
 @pytest.mark.parametrize("source", COMMON)
 def test_equals_soxr_over_many_segments(source: int) -> None:
     x = noise(4 * source + 17)

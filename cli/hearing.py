@@ -1,0 +1,103 @@
+"""One recording or stream through a model: what ``transcribe`` and ``listen`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import say
+from .inputs import standard_input
+from .live import Captions
+from .model import SpeechModel, Stream
+from .options import Search
+from .progress import progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from riverrun.speech.audio import AudioSource
+    from riverrun.streaming.events import Event, Transcript
+
+ENCODINGS = ("pcm_s16le", "pcm_f32le")
+
+
+@dataclass(frozen=True)
+class Pcm:
+    """How the bare samples of standard input are written."""
+
+    encoding: str = ENCODINGS[0]
+    sample_rate: int = 16000
+    channels: int = 1
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A model, and how it is to decode; ``latency`` is in milliseconds, ``"full"``, or None for the model's default."""
+
+    model: SpeechModel
+    latency: int | str | None = None
+    search: Search = Search.greedy
+    beam: int = 4
+
+    def file(self, path: Path, title: str, captions: Captions | None = None) -> Transcript:
+        """Transcribe a file, with a progress bar called ``title`` or with captions.
+
+        Raises:
+            AudioError: the file cannot be read.
+        """
+        from riverrun.speech.audio import open_audio
+
+        with open_audio(path) as source:
+            if captions:
+                with captions:
+                    transcript = self._transcribe(source, None, captions.show)
+            else:
+                with progress(title, source.duration) as done:
+                    transcript = self._transcribe(source, done, None)
+            if source.warning:
+                say(source.warning)
+        return transcript
+
+    def _transcribe(self, source: AudioSource, done: Callable[[float], None] | None, show: Callable[[Event], None] | None) -> Transcript:
+        return self.model.transcribe(
+            source, latency_ms=self.latency, search=self.search.value, beam=self.beam, on_progress=done, on_event=show
+        )
+
+    def pipe(self, pcm: Pcm, captions: Captions | None = None) -> tuple[Transcript, bool]:
+        """Transcribe standard input as it comes: the transcript, and whether the input was heard to its end."""
+        from riverrun.speech.audio import pcm_blocks
+
+        blocks = pcm_blocks(standard_input(), pcm.encoding, pcm.sample_rate, pcm.channels)
+        return self.blocks(blocks, pcm.sample_rate, captions)
+
+    def blocks(self, blocks: Iterable[NDArray[np.float32]], sample_rate: int, captions: Captions | None = None) -> tuple[Transcript, bool]:
+        """Transcribe blocks of mono samples (n,) as they come: the transcript, and False if Ctrl-C ended them early."""
+        from riverrun.streaming.events import Final, Transcript
+
+        segments: list[Final] = []
+
+        def take(events: Iterable[Event]) -> None:
+            for event in events:
+                if isinstance(event, Final):
+                    segments.append(event)
+                if captions:
+                    captions.show(event)
+
+        samples, whole = 0, True
+        with captions or nullcontext(), self.stream(sample_rate) as stream:
+            try:
+                for block in blocks:
+                    samples += len(block)
+                    take(stream.push(block))
+            except KeyboardInterrupt:
+                whole = False
+            take(stream.finish())
+        return Transcript(tuple(segments), samples / sample_rate), whole
+
+    def stream(self, sample_rate: int) -> AbstractContextManager[Stream]:
+        """A live stream of audio at ``sample_rate``."""
+        return self.model.stream(latency_ms=self.latency, sample_rate=sample_rate, search=self.search.value, beam=self.beam)

@@ -1,0 +1,82 @@
+"""Make a packed corpus of synthetic speech from a file of sentences."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from ..text import speakable
+from .driver import Driver
+from .engine import SynthesisError
+from .voices import DEFAULT, read_cast
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m riverrun.recipes.corpora.synthetic",
+        description="Speak sentences with espeak-ng, flite and festival into a packed corpus with word times. A run that broke off is "
+        "taken up again by the same command.",
+    )
+    add = result.add_argument
+    add("--text", type=Path, required=True, help="one sentence per line; those with digits or symbols are left out")
+    add("--out", type=Path, required=True, help="folder of the corpus")
+    add("--root", type=Path, default=Path("/"), help="folder with the engines' Debian packages unpacked; / for installed ones")
+    add("--config", type=Path, default=DEFAULT, help="voices, hold-outs and variation (default: %(default)s)")
+    add("--engines", help="only these, with commas between (default: all of the configuration)")
+    add("--held-out", action="store_true", help="speak with the held-out voices instead, for a development set")
+    add("--repeat", type=int, default=1, metavar="N", help="voices per sentence")
+    add("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="worker processes (default: %(default)s)")
+    add("--list", action="store_true", help="list the voices and how often they speak, and stop")
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status is 2 for what the user can put right."""
+    options = parser().parse_args(arguments)
+    try:
+        cast = read_cast(options.config).choose(
+            held_out=options.held_out, engines=set(options.engines.split(",")) if options.engines else None
+        )
+        if options.list:
+            print("\n".join(f"{voice.id}\t{voice.weight:.4f}" for voice in cast.voices))
+            return 0
+        sentences, unread = read_sentences(options.text)
+        print(f"{len(sentences)} sentences, {unread} left out; {len(cast.voices)} voices", file=sys.stderr)
+        driver = Driver(cast, options.root, options.out, jobs=options.jobs)
+        summary = driver.run(sentences, repeat=options.repeat, progress=_show if sys.stderr.isatty() else None)
+    except SynthesisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on with {options.out}", file=sys.stderr)
+        return 130
+    engines = ", ".join(f"{name} {hours:.2f} h" for name, hours in sorted(summary.hours_by_engine.items()))
+    print(f"{summary.clips} clips, {summary.hours:.2f} h ({engines}); {summary.failed} failed, see {options.out / 'failed.jsonl'}")
+    return 0
+
+
+def read_sentences(path: Path) -> tuple[list[str], int]:
+    """Speakable sentences of a text file, and how many lines were left out.
+
+    Raises:
+        SynthesisError: the file cannot be read, or has none.
+    """
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SynthesisError(f"{path}: {error.strerror.lower() if isinstance(error, OSError) and error.strerror else error}") from None
+    sentences = [text for text in map(speakable, lines) if text is not None]
+    if not sentences:
+        raise SynthesisError(f"{path} has no sentence that can be spoken: one per line, without digits or symbols")
+    return sentences, len(lines) - len(sentences)
+
+
+def _show(done: int, of: int) -> None:
+    print(f"\r{done} of {of} sentences", end="\n" if done == of else "", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""What one worker writes: raw audio and a JSON line for each clip, in step, so that a run that broke off can be taken up again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+
+class Part:
+    """``audio-NNN.raw`` (int16), ``part-NNN.jsonl`` and ``failed-NNN.jsonl`` of one worker, opened to go on after the last whole entry."""
+
+    def __init__(self, folder: Path, index: int):
+        self.audio = folder / f"audio-{index:03d}.raw"
+        self._rows = folder / f"part-{index:03d}.jsonl"
+        rows = whole_lines(self._rows)
+        self._failed = (folder / f"failed-{index:03d}.jsonl").open("a", encoding="utf-8")
+        self._raw = self.audio.open("ab")
+        size = max((row["offset"] + 2 * row["samples"] for row in rows), default=0)
+        self._raw.truncate(size)
+        self._offset = size
+        self._lines = self._rows.open("a", encoding="utf-8")
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for file in (self._raw, self._lines, self._failed):
+            file.close()
+
+    def add(self, samples: np.ndarray, row: dict[str, Any]) -> None:
+        """Append a clip: audio first, so that a whole line always has its audio."""
+        self._raw.write(samples.astype("<i2").tobytes())
+        self._raw.flush()
+        _append(self._lines, {**row, "audio": self.audio.name, "offset": self._offset, "samples": len(samples)})
+        self._offset += 2 * len(samples)
+
+    def fail(self, row: dict[str, Any]) -> None:
+        """Append a sentence that could not be made."""
+        _append(self._failed, row)
+
+
+def _append(file: Any, row: dict[str, Any]) -> None:
+    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    file.flush()
+
+
+def whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file; a last one that was cut short is cut off the file too. A missing file has none."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        with path.open("r+b") as file:
+            file.truncate(end)
+    return [json.loads(line) for line in content[:end].decode().splitlines()]
