@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .errors import say
 from .inputs import standard_input
 from .live import Captions
-from .model import SpeechModel, Stream
 from .options import Search
 from .progress import progress
 
@@ -19,10 +19,21 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from riverrun.speech.audio import AudioSource
+    from riverrun.speech.model import SpeechModel
+    from riverrun.streaming import Stream
     from riverrun.streaming.events import Event, Transcript
 
 ENCODINGS = ("pcm_s16le", "pcm_f32le")
+PIECE = 0.1  #: seconds of a file that live hearing takes at a time
+
+
+def paced(blocks: Iterable[NDArray[np.float32]], sample_rate: int) -> Iterator[NDArray[np.float32]]:
+    """The same blocks, each when a microphone would have brought it."""
+    due = time.monotonic()
+    for block in blocks:
+        due += len(block) / sample_rate
+        time.sleep(max(due - time.monotonic(), 0))
+        yield block
 
 
 @dataclass(frozen=True)
@@ -39,12 +50,12 @@ class Decoding:
     """A model, and how it is to decode; ``latency`` is in milliseconds, ``"full"``, or None for the model's default."""
 
     model: SpeechModel
-    latency: int | str | None = None
+    latency: int | Literal["full"] | None = None
     search: Search = Search.greedy
     beam: int = 4
 
-    def file(self, path: Path, title: str, captions: Captions | None = None) -> Transcript:
-        """Transcribe a file, with a progress bar called ``title`` or with captions.
+    def file(self, path: Path, title: str) -> Transcript:
+        """Transcribe a file, with a progress bar called ``title``.
 
         Raises:
             AudioError: the file cannot be read.
@@ -52,20 +63,28 @@ class Decoding:
         from riverrun.speech.audio import open_audio
 
         with open_audio(path) as source:
-            if captions:
-                with captions:
-                    transcript = self._transcribe(source, None, captions.show)
-            else:
-                with progress(title, source.duration) as done:
-                    transcript = self._transcribe(source, done, None)
+            with progress(title, source.duration) as done:
+                transcript = self.model.transcribe(
+                    source, latency_ms=self.latency, search=self.search.value, beam=self.beam, on_progress=done
+                )
             if source.warning:
                 say(source.warning)
         return transcript
 
-    def _transcribe(self, source: AudioSource, done: Callable[[float], None] | None, show: Callable[[Event], None] | None) -> Transcript:
-        return self.model.transcribe(
-            source, latency_ms=self.latency, search=self.search.value, beam=self.beam, on_progress=done, on_event=show
-        )
+    def live_file(self, path: Path, captions: Captions, realtime: bool) -> tuple[Transcript, bool]:
+        """Hear a file in small pieces with captions, at the pace of the clock or as fast as it goes; returns as `blocks` does.
+
+        Raises:
+            AudioError: the file cannot be read.
+        """
+        from riverrun.speech.audio import open_audio
+
+        with open_audio(path) as source:
+            blocks = source.blocks(seconds=PIECE)
+            heard = self.blocks(paced(blocks, source.sample_rate) if realtime else blocks, source.sample_rate, captions)
+            if source.warning:
+                say(source.warning)
+        return heard
 
     def pipe(self, pcm: Pcm, captions: Captions | None = None) -> tuple[Transcript, bool]:
         """Transcribe standard input as it comes: the transcript, and whether the input was heard to its end."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import evaluate, listen, models, transcribe
+from . import bench, evaluate, listen, models, transcribe
 from .errors import Stopped, is_users, say
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("transcribe")(transcribe.transcribe)
 app.command("listen")(listen.listen)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,56 +1,17 @@
-"""What the commands need of a speech model, and the one place that loads it."""
+"""The one place where commands load a model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Literal
 
 from .errors import UsageError
 from .progress import loading
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from riverrun.streaming.events import Event, Transcript
+    from riverrun.speech.model import SpeechModel
 
 
-class Stream(Protocol):
-    """One live stream."""
-
-    def push(self, samples: NDArray[np.float32]) -> list[Event]:
-        """Hear mono samples (n,); what is new to say."""
-
-    def finish(self) -> list[Event]:
-        """The stream has ended; what remained to say."""
-
-
-class SpeechModel(Protocol):
-    """A loaded model."""
-
-    card: str
-    info: Mapping[str, Any]
-
-    def transcribe(
-        self,
-        source: Any,
-        *,
-        latency_ms: int | str | None = None,
-        search: str = "greedy",
-        beam: int = 4,
-        on_progress: Callable[[float], None] | None = None,
-        on_event: Callable[[Event], None] | None = None,
-    ) -> Transcript:
-        """The transcript of a path, an audio source, or mono samples (n,)."""
-
-    def stream(
-        self, *, latency_ms: int | str | None = None, sample_rate: int = 16000, search: str = "greedy", beam: int = 4
-    ) -> AbstractContextManager[Stream]:
-        """A live stream; ValueError if the model cannot do the latency or the search."""
-
-
-def load_model(name: str, device: str = "cpu", latency: int | str | None = None) -> SpeechModel:
+def load_model(name: str, device: str = "cpu", latency: int | Literal["full"] | None = None) -> SpeechModel:
     """Load a model, and check that the device is here and that the model offers the latency.
 
     Raises:
@@ -76,4 +37,4 @@ def _load(name: str, device: str) -> SpeechModel:
         index = int(device.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
             raise UsageError(f"there is no device {device} on this machine; use --device cpu")
-    return cast(SpeechModel, load(name, device=device))
+    return load(name, device=device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,9 +36,11 @@ def _device(value: str) -> str:
     return value
 
 
-def latency_ms(value: str | None) -> int | str | None:
+def latency_ms(value: str | None) -> int | Literal["full"] | None:
     """The checked text of ``--latency`` as the model takes it: None for its default, ``"full"``, or milliseconds."""
-    return value if value is None or value == "full" else int(value)
+    if value is None:
+        return None
+    return "full" if value == "full" else int(value)
 
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of an installed model, or its folder.", metavar="MODEL")]

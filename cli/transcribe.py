@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -41,6 +41,7 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Write a file for each recording into this folder, replacing older ones.", metavar="DIR"),
 ]
 Live = Annotated[bool, typer.Option("--live", help="Show captions as they come.")]
+Realtime = Annotated[bool, typer.Option("--realtime", help="With --live: hear a file no faster than it was spoken.")]
 SampleRate = Annotated[
     int | None, typer.Option(help="Of '-'; 16000 if not given.", metavar="HERTZ", min=1000, max=192000, show_default=False)
 ]
@@ -60,6 +61,7 @@ def transcribe(
     search: SearchOption = Search.greedy,
     beam: Beam = 4,
     live: Live = False,
+    realtime: Realtime = False,
     device: Device = "cpu",
     sample_rate: SampleRate = None,
     encoding: Encoding = None,
@@ -75,6 +77,8 @@ def transcribe(
         raise UsageError(f"--live prints captions; add --output DIR to keep them as {form}, too")
     if len(inputs) > 1 and output is None and not kind.joins:
         raise UsageError(f"several recordings cannot share one {form} file; add --output DIR")
+    if realtime and not live:
+        raise UsageError("--realtime sets the pace of --live; add --live, or leave it out to be done sooner")
     if (sample_rate or encoding or channels) and STDIN not in inputs:
         raise UsageError("--sample-rate, --encoding and --channels describe '-' only; a file says this itself")
     if STDIN in inputs:
@@ -86,28 +90,37 @@ def transcribe(
         raise UsageError("--live needs a latency in milliseconds, not 'full'")
     pcm = Pcm(encoding or ENCODINGS[0], sample_rate or 16000, channels or 1)
     heard = Decoding(load_model(model, device, delay), delay, search, beam)
-    failed = _each(inputs, heard, pcm, live, kind, output)
+    failed = _each(inputs, heard, pcm, Showing(live, realtime), kind, output)
     if failed:
         say(f"{failed} of {len(inputs)} recordings failed")
         raise typer.Exit(1)
 
 
-def _each(inputs: Sequence[str], heard: Decoding, pcm: Pcm, live: bool, kind: Format, output: Path | None) -> int:
+class Showing(NamedTuple):
+    """Whether captions are shown, and at whose pace."""
+
+    live: bool
+    realtime: bool
+
+
+def _each(inputs: Sequence[str], heard: Decoding, pcm: Pcm, show: Showing, kind: Format, output: Path | None) -> int:
     """Transcribe one after another; the number that failed. The error of an only recording is raised."""
     failed, several = 0, len(inputs) > 1
     for i, (name, stem) in enumerate(zip(inputs, output_names(inputs), strict=True)):
         label = "<stdin>" if name == STDIN else name
         gap = "\n" if i > failed else ""
         heading = f"{gap}==> {label} <==\n" if several and output is None and kind is FORMATS["txt"] else ""
-        captions = Captions(heading) if live else None
+        captions = Captions(heading) if show.live else None
         try:
             if name == STDIN:
                 transcript, whole = heard.pipe(pcm, captions)
+            elif captions:
+                transcript, whole = heard.live_file(Path(name), captions, show.realtime)
             else:
-                transcript, whole = heard.file(Path(name), f"{i + 1}/{len(inputs)} {name}" if several else name, captions), True
+                transcript, whole = heard.file(Path(name), f"{i + 1}/{len(inputs)} {name}" if several else name), True
             if output is not None:
                 write_whole(output / (stem + kind.suffix), kind.render(transcript, stem if name == STDIN else name))
-            elif not live:
+            elif not show.live:
                 sys.stdout.write(heading + kind.render(transcript, stem if name == STDIN else name))
                 sys.stdout.flush()
         except KeyboardInterrupt:
