@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,14 @@ from .bundle import Bundle, load_bundle
 from .recognizer import StreamingRecognizer, make_search
 
 Latency = int | Literal["full"] | None
+Source = str | Path | BinaryIO | AudioSource | npt.NDArray[Any]
+
+
+class Alternative(NamedTuple):
+    """One of several texts of a recording, with its log-probability under the model."""
+
+    text: str
+    log_prob: float
 
 
 class SpeechModel:
@@ -99,9 +108,38 @@ class SpeechModel:
         recognizer = self.recognizer(latency_ms, **options)
         return Stream(recognizer, None if sample_rate == recognizer.sample_rate else Resampler(sample_rate, recognizer.sample_rate))
 
+    def nbest(self, source: Source, n: int = 5, beam: int = 8, head: str | None = None) -> list[Alternative]:
+        """The likeliest texts of a recording of at most the bundle's ``full_ms``, best first, under full context.
+
+        Args:
+            source: as for `transcribe`.
+            n: texts wanted; there may be fewer.
+            beam: hypotheses that the search keeps, at least ``n``.
+            head: "transducer" or "ctc", if the model has both.
+
+        Raises:
+            ValueError: the recording is longer, or the beam too small.
+        """
+        config, network, tokenizer = self.bundle.config.streaming, self.bundle.network, self.bundle.tokenizer
+        if not 1 <= n <= beam:
+            raise ValueError(f"a beam of {beam} cannot give {n} texts: use a beam of at least n, and n of at least 1")
+        sample_rate = network.config.features.sample_rate
+        with _blocks(source, sample_rate) as blocks:
+            audio = torch.from_numpy(np.concatenate([np.zeros(0, np.float32), *blocks]))
+        if len(audio) > config.full_ms * sample_rate // 1000:
+            raise ValueError(
+                f"alternatives are for recordings of at most {config.full_ms // 1000} s; this one has {len(audio) / sample_rate:.0f} s"
+            )
+        search = make_search(network, "beam", beam, head, never_settle=True)
+        recognizer = StreamingRecognizer(network, tokenizer, self.context("full"), search, EndpointConfig())
+        found = recognizer.nbest(audio[None], torch.tensor([len(audio)]))
+        texts = [tokenizer.decode(ids[:count].tolist()) for ids, count in zip(found.ids[0], found.lengths[0], strict=True)]
+        scored = [Alternative(text, score) for text, score in zip(texts, found.log_probs[0].tolist(), strict=True) if score > -math.inf]
+        return scored[:n]
+
     def transcribe(
         self,
-        source: str | Path | BinaryIO | AudioSource | npt.NDArray[Any],
+        source: Source,
         *,
         latency_ms: Latency = None,
         on_progress: Callable[[float], None] | None = None,
@@ -141,7 +179,7 @@ class SpeechModel:
 
 
 @contextmanager
-def _blocks(source: Any, sample_rate: int) -> Iterator[Iterable[npt.NDArray[np.float32]]]:
+def _blocks(source: Source, sample_rate: int) -> Iterator[Iterable[npt.NDArray[np.float32]]]:
     """Blocks of a source at ``sample_rate``; what was opened here is closed here."""
     if isinstance(source, np.ndarray):
         yield [as_float(source)]

@@ -11,11 +11,11 @@ from riverrun.streaming.endpoint import EndpointConfig, EndpointDetector
 from .attention import Context, at
 from .models import Recogniser
 from .reader import Heard, LabelReader
-from .search import CtcBeam, CtcGreedy, Search, TransducerBeam, TransducerGreedy
+from .search import BeamSearch, CtcBeam, CtcGreedy, Hypotheses, Search, TransducerBeam, TransducerGreedy
 from .tokenizer import Tokenizer
 
 
-def make_search(network: Recogniser, search: str, beam: int, head: str | None = None) -> Search:
+def make_search(network: Recogniser, search: str, beam: int, head: str | None = None, never_settle: bool = False) -> Search:
     """A search over ``network``'s encoder frames.
 
     Args:
@@ -23,6 +23,7 @@ def make_search(network: Recogniser, search: str, beam: int, head: str | None = 
         search: "greedy" or "beam".
         beam: hypotheses that a beam search keeps.
         head: "transducer" or "ctc"; the transducer if there is one and None is given.
+        never_settle: keep a beam's alternatives to the end, however long: for short recordings.
 
     Raises:
         ValueError: unknown search, or a head that the model lacks.
@@ -32,11 +33,12 @@ def make_search(network: Recogniser, search: str, beam: int, head: str | None = 
         raise ValueError(f"unknown search {search!r}: choose greedy or beam")
     if beam < 1:
         raise ValueError(f"a beam of {beam} holds nothing: use at least 1")
+    limits = {"settle": 1 << 30, "max_length": 512} if never_settle else {}
     if head == "transducer" and network.predictor is not None and network.joiner is not None:
-        parts = network.predictor, network.joiner
-        return TransducerGreedy(*parts) if search == "greedy" else TransducerBeam(*parts, beam=beam)
+        predictor, joiner = network.predictor, network.joiner
+        return TransducerGreedy(predictor, joiner) if search == "greedy" else TransducerBeam(predictor, joiner, beam, **limits)
     if head == "ctc" and network.ctc is not None:
-        return CtcGreedy(network.ctc) if search == "greedy" else CtcBeam(network.ctc, beam=beam)
+        return CtcGreedy(network.ctc) if search == "greedy" else CtcBeam(network.ctc, beam, **limits)
     raise ValueError(f"this model has no {head!r} head")
 
 
@@ -96,6 +98,15 @@ class StreamingRecognizer:
     def reader(self) -> LabelReader:
         """A reader for a new stream."""
         return LabelReader(self._tokenizer, self._endpoints, self._shift)
+
+    @torch.no_grad()
+    def nbest(self, audio: Tensor, lengths: Tensor) -> Hypotheses:
+        """The hypotheses that a beam search ends with, on whole recordings (B, N), (B,)."""
+        if not isinstance(self.search, BeamSearch):
+            raise ValueError("alternatives need a beam search")
+        x, frames = self.front(audio.to(self._like), lengths.to(self._like.device))
+        _, _, state = self.search.step(x, frames, self.search.init_state(len(x), x))
+        return self.search.nbest(state)
 
     @torch.no_grad()
     def whole(self, audio: Tensor, lengths: Tensor) -> Heard:

@@ -15,10 +15,10 @@ from riverrun.streaming.endpoint import EndpointConfig
 from ..tiny import tiny_model
 
 KINDS = [
-    (dict(transducer=None), "greedy", "ctc"),
-    (dict(transducer=None), "beam", "ctc"),
-    (dict(ctc=False), "greedy", "transducer"),
-    (dict(ctc=False, transducer="lstm"), "beam", "transducer"),
+    ({"transducer": None}, "greedy", "ctc"),
+    ({"transducer": None}, "beam", "ctc"),
+    ({"ctc": False}, "greedy", "transducer"),
+    ({"ctc": False, "transducer": "lstm"}, "beam", "transducer"),
 ]
 
 
