@@ -1,0 +1,1 @@
+"""Every kernel against its peer, in one run on a GPU."""

@@ -1,0 +1,75 @@
+"""One set of weights, many latencies."""
+
+import pytest
+import torch
+
+from riverrun.speech.attention import ChunkedAttention, Context, at
+from riverrun.speech.encoders import ConformerConfig, ConformerEncoder
+from riverrun.streaming import Rechunk, Series
+
+TINY = ConformerConfig(bins=8, dim=16, layers=2, heads=2, feed_forward=24, kernel=5, subsampling_channels=3)
+
+
+@pytest.fixture
+def encoder() -> ConformerEncoder:
+    torch.manual_seed(0)
+    return ConformerEncoder(TINY, Context()).double().eval()
+
+
+def test_a_view_shares_the_weights_and_leaves_the_original_alone(encoder: ConformerEncoder) -> None:
+    view = at(encoder, Context(4, 8))
+    assert encoder.context == Context() and encoder.layers[0].attention.context == Context()
+    assert view.context == Context(4, 8) and view.layers[1].attention.context == Context(4, 8)
+    assert all(a is b for a, b in zip(encoder.parameters(), view.parameters(), strict=True))
+
+
+def test_views_follow_the_original_to_another_dtype(encoder: ConformerEncoder) -> None:
+    view = at(encoder, Context(4, 8))
+    encoder.float()
+    assert all(p.dtype == torch.float32 for p in view.parameters())
+
+
+@pytest.mark.parametrize("chunk", [4, 8, 16, 32])
+@torch.no_grad()
+def test_every_chunk_size_streams_what_its_whole_pass_gives(encoder: ConformerEncoder, chunk: int) -> None:
+    view = at(encoder, Context(chunk, 64))
+    x, lengths = torch.randn(2, 301, 8, dtype=torch.float64), torch.tensor([301, 128])
+    want, want_lengths = encoder(x, lengths, Context(chunk, 64))
+    live = Series(Rechunk(4 * chunk, (8,)), view)
+    state, pieces = live.init_state(2, x), [[], []]
+    for start in range(0, 301, 37):
+        piece = torch.nn.functional.pad(x[:, start : start + 37], (0, 0, 0, max(0, start + 37 - 301)))
+        y, n, state = live.step(piece, (lengths - start).clamp(0, 37), state)
+        for s in range(2):
+            pieces[s].append(y[s, : n[s]])
+    y, n = live.flush(state)
+    for s in range(2):
+        have = torch.cat([*pieces[s], y[s, : n[s]]])
+        torch.testing.assert_close(have, want[s, : want_lengths[s]], rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+def test_a_chunk_that_holds_everything_is_full_context(encoder: ConformerEncoder) -> None:
+    x, lengths = torch.randn(1, 90, 8, dtype=torch.float64), torch.tensor([90])
+    torch.testing.assert_close(encoder(x, lengths, Context(750, 64))[0], encoder(x, lengths)[0])
+
+
+def test_full_context_cannot_be_streamed(encoder: ConformerEncoder) -> None:
+    with pytest.raises(ValueError, match="full or unlimited context cannot be streamed: give a chunk and a left context"):
+        encoder.init_state(1, torch.zeros(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Context(0, 4), "chunk must be at least 1 frame, not 0"),
+        (lambda: Context(4, -1), "left context must be 0 frames or more, not -1"),
+        (lambda: ChunkedAttention(10, 3, Context()), "3 heads do not divide a model size of 10"),
+        (lambda: ChunkedAttention(6, 2, Context()), "rotary positions need an even head size, not 3"),
+        (lambda: ChunkedAttention(8, 2, Context(), "sundial"), "unknown position scheme 'sundial': choose from rope, transformer_xl"),
+        (lambda: Series(Rechunk(6, (8,)), ConformerEncoder(TINY, Context(2, 4))), "chunks of 6 input frames are no whole number of units of 8"),
+    ],
+)
+def test_what_does_not_fit_is_named(make, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        make()
