@@ -102,21 +102,13 @@ class AsrModule(lightning.LightningModule):
         if self.model.ctc is not None:
             losses["ctc"] = ctc_loss(self.model.ctc(encoded), lengths, batch.labels, batch.counts)
         if self.model.joiner is not None:
-            losses["transducer"] = self.transducer(encoded, lengths, batch.labels, batch.counts)
+            predicted = self.model.predict(batch.labels, batch.counts)
+            losses["transducer"] = transducer_loss(self.model.joiner, encoded, predicted, lengths, batch.labels, batch.counts)
         for name, value in losses.items():
             self.log(f"train/{name}", value, prog_bar=True)
         if "transducer" not in losses:
             return losses["ctc"]
         return losses["transducer"] + self.ctc_weight * losses.get("ctc", 0)
-
-    def transducer(self, encoded: Tensor, lengths: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-        """The transducer's loss; its lattice, the largest tensor of all, holds no padding and fewer elements than an int32 counts."""
-        encoded = encoded[:, : int(lengths.max())]
-        most = (2**31 - 1) // (encoded.shape[1] * (labels.shape[1] + 1) * self.model.config.vocabulary)
-        if most < len(encoded):
-            encoded, lengths, labels, counts = encoded[:most], lengths[:most], labels[:most], counts[:most]
-            encoded, labels = encoded[:, : int(lengths.max())], labels[:, : int(counts.max())]
-        return transducer_loss(self.model.joint(encoded, labels, counts), lengths, labels, counts)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-import torch
-import torchaudio.functional
 from torch import Tensor
 
+from riverrun.kernels.transducer import joint_rnnt_loss
 
-def transducer_loss(logits: Tensor, frames: Tensor, labels: Tensor, counts: Tensor, blank: int = 0) -> Tensor:
-    """Negative log-likelihood per label, averaged over the batch.
+from ..joiner import Joiner
+
+
+def transducer_loss(
+    joiner: Joiner,
+    encoded: Tensor,
+    predicted: Tensor,
+    frames: Tensor,
+    labels: Tensor,
+    counts: Tensor,
+    blank: int = 0,
+    fastemit: float = 0.0,
+) -> Tensor:
+    """Negative log-likelihood per label, averaged over the batch; the lattice of scores never exists whole.
 
     Args:
-        logits: (B, T, U + 1, V) unnormalised joiner scores.
+        joiner: the network that combines both sides.
+        encoded: (B, T, E) encoder frames.
+        predicted: (B, U + 1, P) predictions: after a blank, and after each label.
         frames: (B,) real frames.
         labels: (B, U) label ids, padded arbitrarily.
         counts: (B,) real labels.
         blank: id of the blank.
+        fastemit: λ of FastEmit (Yu et al. 2021), which rewards early labels.
     """
-    losses = torchaudio.functional.rnnt_loss(
-        logits.float(), labels.to(torch.int32), frames.to(torch.int32), counts.to(torch.int32), blank=blank, clamp=-1, reduction="none"
+    loss = joint_rnnt_loss(
+        joiner.project_encoder(encoded),
+        joiner.project_predictor(predicted),
+        joiner.output.weight,
+        joiner.output.bias,
+        labels,
+        frames,
+        counts,
+        blank=blank,
+        reduction="sum",
+        fastemit=fastemit,
     )
-    return losses.sum() / counts.sum().clamp(min=1)
+    return loss / counts.sum().clamp(min=1)

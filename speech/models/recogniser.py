@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention import Context
@@ -80,10 +80,9 @@ class Recogniser(nn.Module):
         x, lengths = self.normalise(features, lengths)
         return self.encoder(x, lengths, context)
 
-    def joint(self, encoded: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-        """Transducer scores (B, T, U + 1, V) of hidden frames (B, T, dim) and labels (B, U)."""
-        if self.predictor is None or self.joiner is None:
+    def predict(self, labels: Tensor, counts: Tensor) -> Tensor:
+        """The label side (B, U + 1, P) of labels (B, U), (B,): after a blank, which stands for "nothing yet", and after each label."""
+        if self.predictor is None:
             raise ValueError("this recogniser has no transducer")
-        start = torch.nn.functional.pad(labels, (1, 0))  # the blank, id 0, stands for "nothing yet"
-        predicted, _ = self.predictor(start, counts + 1)
-        return self.joiner(encoded[:, :, None], predicted[:, None])
+        predicted, _ = self.predictor(F.pad(labels, (1, 0)), counts + 1)
+        return predicted

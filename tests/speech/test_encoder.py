@@ -67,7 +67,10 @@ def test_full_context_cannot_be_streamed(encoder: ConformerEncoder) -> None:
         (lambda: ChunkedAttention(10, 3, Context()), "3 heads do not divide a model size of 10"),
         (lambda: ChunkedAttention(6, 2, Context()), "rotary positions need an even head size, not 3"),
         (lambda: ChunkedAttention(8, 2, Context(), "sundial"), "unknown position scheme 'sundial': choose from rope, transformer_xl"),
-        (lambda: Series(Rechunk(6, (8,)), ConformerEncoder(TINY, Context(2, 4))), "chunks of 6 input frames are no whole number of units of 8"),
+        (
+            lambda: Series(Rechunk(6, (8,)), ConformerEncoder(TINY, Context(2, 4))),
+            "chunks of 6 input frames are no whole number of units of 8",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(make, message: str) -> None:  # type: ignore[no-untyped-def]
