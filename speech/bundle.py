@@ -38,14 +38,16 @@ class StreamingConfig:
         default_ms: the one used when none is asked for.
         left_ms: past that attention keeps.
         full_ms: chunk length that stands for full context: longer audio is heard in pieces of this length.
-        label_delay_ms: how long after a word's beginning the model says it, on average; word times are corrected by it.
+        word_start_delay_ms: how long after a word's beginning the model says its first label; word times are corrected by it.
+        word_end_delay_ms: how long after a word's end the frame of its last label ends; likewise.
     """
 
     latencies_ms: tuple[int, ...] = (160, 320, 640, 1280)
     default_ms: int = 640
     left_ms: int = 2560
     full_ms: int = 30000
-    label_delay_ms: int = 0
+    word_start_delay_ms: int = 0
+    word_end_delay_ms: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from .attention import Context
 from .audio import AudioSource, Resampler, open_audio
 from .bundle import Bundle, load_bundle
 from .recognizer import StreamingRecognizer, make_search
+from .words import LabelDelay
 
 Latency = int | Literal["full"] | None
 Source = str | Path | BinaryIO | AudioSource | npt.NDArray[Any]
@@ -97,9 +98,10 @@ class SpeechModel:
         context = self.context(latency_ms)
         key = (context, search, beam, head, endpoints)
         if key not in self._recognizers:
-            network, shift_s = self.bundle.network, self.bundle.config.streaming.label_delay_ms / 1000
+            network, streaming = self.bundle.network, self.bundle.config.streaming
+            delay = LabelDelay(streaming.word_start_delay_ms / 1000, streaming.word_end_delay_ms / 1000)
             self._recognizers[key] = StreamingRecognizer(
-                network, self.bundle.tokenizer, context, make_search(network, search, beam, head), endpoints, shift_s
+                network, self.bundle.tokenizer, context, make_search(network, search, beam, head), endpoints, delay
             )
         return self._recognizers[key]
 
@@ -131,7 +133,7 @@ class SpeechModel:
                 f"alternatives are for recordings of at most {config.full_ms // 1000} s; this one has {len(audio) / sample_rate:.0f} s"
             )
         search = make_search(network, "beam", beam, head, never_settle=True)
-        recognizer = StreamingRecognizer(network, tokenizer, self.context("full"), search, EndpointConfig())
+        recognizer = StreamingRecognizer(network, tokenizer, self.context("full"), search, EndpointConfig(), LabelDelay())
         found = recognizer.nbest(audio[None], torch.tensor([len(audio)]))
         texts = [tokenizer.decode(ids[:count].tolist()) for ids, count in zip(found.ids[0], found.lengths[0], strict=True)]
         scored = [Alternative(text, score) for text, score in zip(texts, found.log_probs[0].tolist(), strict=True) if score > -math.inf]

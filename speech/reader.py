@@ -11,7 +11,7 @@ from riverrun.streaming.endpoint import Cut, Emission, EndpointDetector, Endpoin
 
 from .search.base import Committed, Label, Labels, read_labels
 from .tokenizer import Tokenizer
-from .words import words_of
+from .words import LabelDelay, words_of
 
 
 class Heard(NamedTuple):
@@ -28,11 +28,11 @@ class LabelReader:
     Args:
         tokenizer: labels to text.
         endpoints: where segments end.
-        shift_s: see `riverrun.speech.words.words_of`.
+        delay: see `riverrun.speech.words.LabelDelay`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, endpoints: EndpointDetector, shift_s: float = 0.0):
-        self._tokenizer, self._endpoints, self._shift = tokenizer, endpoints, shift_s
+    def __init__(self, tokenizer: Tokenizer, endpoints: EndpointDetector, delay: LabelDelay):
+        self._tokenizer, self._endpoints, self._delay = tokenizer, endpoints, delay
         self._labels: list[Label] = []  # final labels of the running segment
         self._decided = 0
         self._state = EndpointState()
@@ -78,7 +78,7 @@ class LabelReader:
         return Final(segment, " ".join(w.text for w in words), words, words[0].start if words else end, end)
 
     def _words(self, labels: list[Label]) -> tuple:
-        return words_of(labels, self._tokenizer, self._endpoints.frame_s, self._shift)
+        return words_of(labels, self._tokenizer, self._endpoints.frame_s, self._delay)
 
     def save(self) -> dict[str, Any]:
         """As JSON."""

@@ -13,6 +13,7 @@ from .models import Recogniser
 from .reader import Heard, LabelReader
 from .search import BeamSearch, CtcBeam, CtcGreedy, Hypotheses, Search, TransducerBeam, TransducerGreedy
 from .tokenizer import Tokenizer
+from .words import LabelDelay
 
 
 def make_search(network: Recogniser, search: str, beam: int, head: str | None = None, never_settle: bool = False) -> Search:
@@ -51,11 +52,11 @@ class StreamingRecognizer:
         context: chunk and left context in encoder frames.
         search: see `make_search`.
         endpoints: rules that cut segments.
-        shift_s: see `riverrun.speech.words.words_of`.
+        delay: see `riverrun.speech.words.LabelDelay`.
     """
 
     def __init__(
-        self, network: Recogniser, tokenizer: Tokenizer, context: Context, search: Search, endpoints: EndpointConfig, shift_s: float = 0.0
+        self, network: Recogniser, tokenizer: Tokenizer, context: Context, search: Search, endpoints: EndpointConfig, delay: LabelDelay
     ):
         if context.chunk is None:
             raise ValueError("a live recogniser needs a chunk length")
@@ -68,7 +69,7 @@ class StreamingRecognizer:
         self.chunk = context.chunk * encoder.stride * features.stride
         self.delay = features.lookahead
         self._like = network.normalise.mean
-        self._tokenizer, self._shift = tokenizer, shift_s
+        self._tokenizer, self._delay = tokenizer, delay
         self._endpoints = EndpointDetector(endpoints, encoder.stride * features.stride / self.sample_rate)
 
     def init_state(self, slots: int) -> States:
@@ -97,7 +98,7 @@ class StreamingRecognizer:
 
     def reader(self) -> LabelReader:
         """A reader for a new stream."""
-        return LabelReader(self._tokenizer, self._endpoints, self._shift)
+        return LabelReader(self._tokenizer, self._endpoints, self._delay)
 
     @torch.no_grad()
     def nbest(self, audio: Tensor, lengths: Tensor) -> Hypotheses:

@@ -57,7 +57,7 @@ class EndpointConfig:
     """The rules of a stream; the first one that holds gives the endpoint its name.
 
     Attributes:
-        rules: none for a stream that is never cut.
+        rules: none for a stream that is cut by ``longest_s`` alone.
         pause_s: silence that a length rule takes for a gap between words. No shorter than the silence after which the
             search makes its labels final (``settle`` frames), lest the endpoint wait for the next silence.
         longest_s: a segment that finds no gap for so long is cut where it stands, as rule "longest": what a stream

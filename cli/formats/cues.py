@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len
 
 from .timeline import lay_out, one_line, words_of
 
@@ -69,12 +69,22 @@ def _pieces(transcript: Transcript) -> list[_Piece]:
             found = segment.text.find(word.text, position)
             glued = found == position > 0  # writing without spaces
             position = found + len(word.text) if found >= 0 else position
-            parts = chop_cells(one_line(word.text), LINE)
+            parts = _chop(one_line(word.text))
             length = (max(word.end, word.start) - word.start) / max(len(parts), 1)
             for i, part in enumerate(parts):
                 start = word.start + i * length
                 pieces.append(_Piece(part, "" if i or glued else " ", start, start + length))
     return pieces
+
+
+def _chop(word: str) -> list[str]:
+    """A word in parts that fit a line; nothing of it is lost, not even characters without width."""
+    parts = [""]
+    for character in word:
+        if cell_len(parts[-1] + character) > LINE:
+            parts.append("")
+        parts[-1] += character
+    return parts
 
 
 def _cuts(pieces: list[_Piece]) -> list[int]:

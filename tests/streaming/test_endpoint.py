@@ -60,7 +60,13 @@ def test_the_first_rule_that_holds_names_the_endpoint() -> None:
 
 
 def test_no_rules_no_endpoints() -> None:
-    assert detect([], 10_000, EndpointConfig(())) == []
+    assert detect([], 1_000, EndpointConfig(())) == []
+
+
+def test_a_segment_without_any_gap_is_cut_where_it_stands() -> None:
+    emissions = [Emission(frame, frame == 0) for frame in range(100)]
+    config = EndpointConfig((), longest_s=40 * FRAME_S)
+    assert [cut.frame for cut in detect(emissions, 100, config)] == [40, 80]
 
 
 @pytest.mark.parametrize("frame_s", [0.01, 0.02, 0.03, 0.04, 0.06, 0.08])
