@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,15 @@ class Resources(NamedTuple):
     shared: int
 
 
-def compile_for_hopper(kernel: Any, types: dict[str, str], constants: dict[str, Any], folder: Path, num_warps: int = 4) -> Resources:
+def compile_for_hopper(
+    kernel: Any,
+    types: dict[str, str],
+    constants: dict[str, Any],
+    folder: Path,
+    num_warps: int = 4,
+    num_stages: int = 3,
+    odd: Collection[str] | None = None,
+) -> Resources:
     """Compile for compute capability 9.0.
 
     Args:
@@ -27,11 +36,14 @@ def compile_for_hopper(kernel: Any, types: dict[str, str], constants: dict[str, 
         constants: its ``constexpr`` arguments, and arguments that are None.
         folder: for the assembler's files.
         num_warps: of a program.
+        num_stages: of its pipelined loops.
+        odd: integer arguments that are no multiples of 16, where the others (strides, mostly) are; None for all.
     """
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if signature[name].startswith("*")}
+    even = {name for name, kind in signature.items() if kind.startswith("*") or (kind == "i32" and odd is not None and name not in odd)}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name in even}
     source = ASTSource(kernel, signature, constants, aligned)
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps, "num_stages": num_stages})
     assembly = folder / "kernel.ptx"
     assembly.write_text(compiled.asm["ptx"])
     command = [triton.knobs.nvidia.ptxas.path, "-v", "-arch=sm_90a", str(assembly), "-o", str(folder / "kernel.cubin")]

@@ -1,0 +1,86 @@
+"""Convolution module cases: whole inputs with gradients, and a step of many streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..convolution import causal_convolution, causal_convolution_step, reference
+from .case import Case, upstream, with_gradients
+
+B, T, C, K, STREAMS, FRAMES = 32, 512, 512, 31, 512, 8
+EPS = 1e-5
+
+
+def _random(seed: int, *shapes: tuple[int, ...]) -> list[Tensor]:
+    generator = torch.Generator("cuda").manual_seed(seed)
+    return [torch.randn(shape, device="cuda", generator=generator).bfloat16() for shape in shapes]
+
+
+def _inputs(seed: int) -> tuple[Any, ...]:
+    return tuple(_random(seed, (B, T, 2 * C), (C, 1, K), (C,), (C,), (C,)))
+
+
+def _ours(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return with_gradients(causal_convolution, *tensors)
+
+
+def _definition(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
+    y, gated = reference.forward(x, weight[:, 0], bias, gamma, beta, EPS)
+    grad = upstream(y.shape).to(y.dtype)
+    dx, dweight, *vectors = reference.backward(grad, x, gated, weight[:, 0], bias, gamma, beta, EPS)
+    return y, dx, dweight[:, None], *vectors
+
+
+def _chain(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    gated = F.pad(F.glu(x), (0, 0, K - 1, 0))
+    return _after(gated, weight, bias, gamma, beta)
+
+
+def _after(window: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    y = F.conv1d(window.transpose(1, 2), weight, bias, groups=C).transpose(1, 2)
+    return F.silu(F.layer_norm(y, (C,), gamma, beta, EPS))
+
+
+def _peer(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return with_gradients(_chain, *tensors)
+
+
+def _step_inputs(seed: int) -> tuple[Any, ...]:
+    x, state, weight, *vectors = _random(seed, (STREAMS, FRAMES, 2 * C), (STREAMS, K - 1, C), (C, 1, K), (C,), (C,), (C,))
+    slots = torch.arange(STREAMS, device="cuda")
+    return x, slots, torch.full_like(slots, FRAMES), state, weight, *vectors
+
+
+def _step(x: Tensor, slots: Tensor, lengths: Tensor, state: Tensor, weight: Tensor, *vectors: Tensor) -> tuple[Tensor, Tensor]:
+    state = state.clone()  # so that a run finds what the one before found; the peer makes a new one too
+    bias, gamma, beta = vectors
+    return causal_convolution_step(x, slots, lengths, state, weight, bias, gamma, beta), state
+
+
+def _step_definition(x: Tensor, slots: Tensor, lengths: Tensor, state: Tensor, weight: Tensor, *vectors: Tensor) -> tuple[Tensor, Tensor]:
+    state = state.clone()
+    bias, gamma, beta = vectors
+    return reference.step(x, slots, lengths, state, weight[:, 0], bias, gamma, beta, EPS), state
+
+
+def _step_chain(x: Tensor, slots: Tensor, lengths: Tensor, state: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+    window = torch.cat([state, F.glu(x)], 1)
+    index = (lengths[:, None] + torch.arange(K - 1, device=x.device))[..., None].expand(-1, -1, C)
+    weight, bias, gamma, beta = parameters
+    return _after(window, weight, bias, gamma, beta), window.gather(1, index)
+
+
+CASES = [
+    Case(
+        "convolution", "whole, gradients", f"B{B} T{T} C{C} K{K} bf16", _inputs, _definition, _ours,
+        lambda x, *_: 3 * x.nbytes + x.nbytes, _peer, "torch chain", 2e-2,
+    ),
+    Case(
+        "convolution", "step, state copied", f"S{STREAMS} C'{FRAMES} C{C} K{K} bf16", _step_inputs, _step_definition, _step,
+        lambda x, slots, lengths, state, *_: x.nbytes * 3 // 2 + 2 * state.nbytes, _step_chain, "torch chain", 2e-2,
+    ),
+]  # fmt: skip

@@ -1,0 +1,142 @@
+"""The middle of a causal convolution module as PyTorch operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..library import operator, runs_triton
+from . import reference
+
+
+def _implementation(x: Tensor, weight: Tensor) -> Any:
+    """The kernels where they can run, else the definition."""
+    if runs_triton(x):
+        from . import triton as kernels
+
+        if kernels.supports(*weight.shape):
+            return kernels
+    return reference
+
+
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Any:
+    tensors = (t.contiguous() for t in (x, weight, bias, gamma, beta))
+    return _implementation(x, weight).forward(*tensors, eps)
+
+
+def _step(
+    x: Tensor, slots: Tensor, lengths: Tensor, state: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float
+) -> Tensor:
+    implementation = _implementation(x, weight) if state.is_contiguous() else reference
+    x, slots, lengths, weight, bias, gamma, beta = (t.contiguous() for t in (x, slots, lengths, weight, bias, gamma, beta))
+    return implementation.step(x, slots, lengths, state, weight, bias, gamma, beta, eps)
+
+
+def _backward(grad: Tensor, x: Tensor, gated: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Any:
+    tensors = (t.contiguous() for t in (grad, x, gated, weight, bias, gamma, beta))
+    return _implementation(x, weight).backward(*tensors, eps)
+
+
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
+    x, *parameters, ctx.eps = inputs
+    ctx.save_for_backward(x, output[1], *parameters)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _half(x: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:2], x.shape[2] // 2))
+
+
+convolution_backward = operator(
+    "convolution_backward(Tensor grad, Tensor x, Tensor gated, Tensor weight, Tensor bias, Tensor gamma, Tensor beta, float eps)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _backward,
+    lambda grad, x, gated, weight, bias, gamma, beta, eps: tuple(map(_like, (x, weight, bias, gamma, beta))),
+)
+convolution = operator(
+    "convolution(Tensor x, Tensor weight, Tensor bias, Tensor gamma, Tensor beta, float eps) -> (Tensor, Tensor)",
+    _forward,
+    lambda x, *_: (_half(x), _half(x)),
+    _save,
+    lambda ctx, grad, _: (*convolution_backward(grad, *ctx.saved_tensors, ctx.eps), None),
+)
+convolution_step = operator(
+    "convolution_step(Tensor x, Tensor slots, Tensor lengths, Tensor(a!) state, Tensor weight, Tensor bias, Tensor gamma, Tensor beta,"
+    " float eps) -> Tensor",
+    _step,
+    lambda x, *_: _half(x),
+)
+
+
+def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
+    """SiLU(LayerNorm(DepthwiseConv(GLU(x)))) over the past only: the middle of a Conformer's convolution module (Gulati et al., 2020).
+
+    Args:
+        x: (B, T, 2C), values then gates; what stands before the first frame is zero.
+        weight: (C, 1, K) of the depthwise convolution, tap K − 1 on the frame itself.
+        bias: (C,) of the convolution.
+        gamma: (C,) weight of the layer norm over channels.
+        beta: (C,) bias of the layer norm.
+        eps: of the layer norm.
+
+    Returns:
+        (B, T, C), in the dtype of ``x``; half types are summed in float32. Gradients reach all five tensors, and are equal
+        bit for bit in every run.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+    _check(x, weight, bias, gamma, beta)
+    return convolution(x, weight[:, 0], bias, gamma, beta, eps)[0]
+
+
+def causal_convolution_step(
+    x: Tensor,
+    slots: Tensor,
+    lengths: Tensor,
+    state: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``causal_convolution`` for one step of many live streams; brings their state up to date. Not differentiable.
+
+    Args:
+        x: (S, C', 2C): rows of up to C' frames, one row a stream.
+        slots: (S,) state slot of each row; no two rows with frames share one.
+        lengths: (S,) frames of each row; a row of length 0 leaves its slot as it is, bit for bit.
+        state: (slots, K − 1, C) in the dtype of ``x``, the last gated frames of each stream, changed in place; zeros for a stream
+            that begins.
+        weight: (C, 1, K), as for ``causal_convolution``, and so the arguments after it.
+        bias: (C,).
+        gamma: (C,).
+        beta: (C,).
+        eps: of the layer norm.
+
+    Returns:
+        (S, C', C); 0 beyond a row's length.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+    _check(x, weight, bias, gamma, beta)
+    if state.shape[1:] != (weight.shape[2] - 1, len(weight)) or state.dtype != x.dtype:
+        wanted = f"(slots, {weight.shape[2] - 1}, {len(weight)}) {x.dtype}"
+        raise ValueError(f"state {tuple(state.shape)} {state.dtype} should be {wanted}")
+    return convolution_step(x, slots, lengths, state, weight[:, 0], bias, gamma, beta, eps)
+
+
+def _check(x: Tensor, weight: Tensor, *vectors: Tensor) -> None:
+    channels = len(weight)
+    if x.dim() != 3 or x.shape[2] != 2 * channels or weight.dim() != 3 or weight.shape[1] != 1:
+        raise ValueError(f"x {tuple(x.shape)} and weight {tuple(weight.shape)} should be (B, T, 2C) and (C, 1, K)")
+    if any(vector.shape != (channels,) for vector in vectors):
+        raise ValueError(f"bias, gamma and beta {[tuple(v.shape) for v in vectors]} should each be ({channels},)")
