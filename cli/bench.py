@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import bench_serve
 from .errors import UsageError
 from .model import load_model
 from .options import Beam, Device, Json, LiveLatency, Model, Search, SearchOption
@@ -24,6 +25,9 @@ Threads = Annotated[int, typer.Option(help="Processor threads.", min=1, max=256)
 @app.callback()
 def group() -> None:
     """Measure speed on this machine."""
+
+
+app.command("serve")(bench_serve.serve)
 
 
 @app.command("stream")
@@ -46,7 +50,7 @@ def stream(
     loaded = load_model(model, device, latency)
     recognizer = loaded.recognizer(latency, search.value, beam)
     result = {"model": loaded.info["name"], "latency_ms": latency or loaded.info["default_latency_ms"], "search": search.value}
-    result |= {"device": device, "threads": threads, "streams": streams, **_time(recognizer, _samples(audio, seconds), streams)}
+    result |= {"device": device, "threads": threads, "streams": streams, **_time(recognizer, samples_of(audio, seconds), streams)}
     if as_json:
         print(json.dumps(result))
         return
@@ -59,7 +63,8 @@ def stream(
     Console(highlight=False, file=sys.stdout).print(table)
 
 
-def _samples(audio: Path | None, seconds: float) -> Any:
+def samples_of(audio: Path | None, seconds: float) -> Any:
+    """So many seconds of a recording at 16 kHz, repeated, or of noise: float32 (n,)."""
     import numpy as np
 
     size = int(seconds * 16000)

@@ -17,6 +17,7 @@ from .live import Captions
 from .model import load_model
 from .options import Beam, Device, LiveLatency, Model, Search, SearchOption
 from .outputs import prepare_folder, write_whole
+from .remote import hear_remotely, stream_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,8 +39,15 @@ def listen(
         Path | None, typer.Option(help="Write what was said to this file, too; its suffix names the format.", metavar="FILE")
     ] = None,
     device: Device = "cpu",
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Let a server do it: HOST:PORT, or https://HOST. Its token is read from RIVERRUN_TOKEN.", metavar="URL", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Write down what the microphone hears, until Ctrl-C."""
+    address = stream_url(server) if server else None
     form = next((form for form in FORMATS.values() if save and form.suffix.lower() == save.suffix.lower()), None)
     if save and form is None:
         raise UsageError(f"{save}: the suffix names no format; choose from {', '.join(form.suffix for form in FORMATS.values())}")
@@ -55,10 +63,15 @@ def listen(
         raise UsageError(f"device {device_index} is no microphone; choose from {', '.join(map(str, microphones))} (see --list-devices)")
     if save:
         prepare_folder(save.parent)
-    heard = Decoding(load_model(model, device, latency), latency, search, beam)
     rate = int(_checked(sound, device_index)["default_samplerate"])
-    say("listening; Ctrl-C ends")
-    transcript, _ = heard.blocks(_blocks(sound, device_index, rate), rate, Captions())
+    if address:
+        chosen = {"model": model, "latency_ms": latency}
+        say("listening; Ctrl-C ends")
+        transcript, _ = hear_remotely(address, _blocks(sound, device_index, rate), rate, Captions(), **chosen)
+    else:
+        heard = Decoding(load_model(model, device, latency), latency, search, beam)
+        say("listening; Ctrl-C ends")
+        transcript, _ = heard.blocks(_blocks(sound, device_index, rate), rate, Captions())
     if save and form:
         write_whole(save, form.render(transcript, save.stem))
 

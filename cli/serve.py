@@ -1,0 +1,123 @@
+"""``riverrun serve``: models over the network."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import UsageError
+from .formats import FORMATS
+from .model import load_model
+from .options import Beam, Device, Search, SearchOption
+
+if TYPE_CHECKING:
+    from riverrun.speech.model import SpeechModel
+    from riverrun.speech.recognizer import StreamingRecognizer
+    from riverrun.streaming.server import ServedModel, SessionStore
+
+Models = Annotated[list[str], typer.Option("--models", "-m", help="A model to serve; repeat it for more. The first is the default.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="Bearer tokens, one a line; without it, only this machine is served.", metavar="FILE", show_default=False),
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        help="Redis to keep snapshots in, so that streams outlive this process; in memory if not given.", metavar="URL", show_default=False
+    ),
+]
+Pem = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
+    models: Models = ["default"],  # noqa: B006  # only ever read
+    max_streams: Annotated[int, typer.Option(help="Streams at a time; fewer if the machine is slow.", metavar="N", min=1)] = 64,
+    token_file: TokenFile = None,
+    tls_cert: Pem = None,
+    tls_key: Pem = None,
+    store: Store = None,
+    search: SearchOption = Search.greedy,
+    beam: Beam = 4,
+    device: Device = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Processor threads.", min=1, max=256, show_default=False)] = None,
+    drain: Annotated[float, typer.Option(help="Seconds that open streams may go on after SIGTERM.", min=0.001)] = 30.0,
+    idle: Annotated[float, typer.Option(help="Seconds without audio after which a stream is closed.", min=0.001)] = 60.0,
+    save_every: Annotated[float, typer.Option(help="Seconds of audio between snapshots.", min=0.1)] = 4.0,
+    calibrate: Annotated[bool, typer.Option(help="Measure the model, and refuse streams that it could not keep up with.")] = True,
+) -> None:
+    """Serve live recognition over WebSocket, recordings over HTTP, and a page for browsers."""
+    server = server_package()
+    if token_file is None and not server.is_loopback(host):
+        raise UsageError(f"without --token-file anyone who reaches {host} could use this server; give one, or leave --host out")
+    tokens = server.Tokens.from_file(token_file) if token_file else None
+    snapshots = _store(store)
+    import torch
+
+    from riverrun.speech.audio import Resampler, open_audio
+    from riverrun.streaming.scheduler import SchedulerConfig
+
+    if threads:
+        torch.set_num_threads(threads)
+    scheduler = SchedulerConfig(max_streams=max_streams, utilisation=0.5 if calibrate else float("inf"))
+    config = server.ServerConfig(scheduler, drain_s=drain, idle_s=idle, save_s=save_every)
+    engine = server.Engine(
+        served([load_model(name, device) for name in models], search.value, beam),
+        Resampler,
+        lambda recording, rate: open_audio(recording).blocks(sample_rate=rate),
+        {name: FORMATS[name].render for name in ("srt", "vtt")},
+    )
+    app = server.create_app(engine, config, tokens, snapshots)
+    server.serve(app, host, port, tls_cert, tls_key, config.message_bytes)
+
+
+def server_package() -> Any:
+    """`riverrun.streaming.server`, if what it needs is installed."""
+    try:
+        from riverrun.streaming import server
+    except ImportError as error:
+        raise UsageError(f"serving needs the package {error.name}; pip install 'riverrun[serve]'") from None
+    return server
+
+
+def served(models: list[SpeechModel], search: str = "greedy", beam: int = 4) -> tuple[ServedModel, ...]:
+    """Loaded models as the server takes them.
+
+    Raises:
+        UsageError: two have one name.
+    """
+    from riverrun.streaming.server import ServedModel
+
+    names = [model.info["name"] for model in models]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two models have one name ({', '.join(names)}); serve each once")
+    return tuple(
+        ServedModel(
+            model.info["name"],
+            tuple(model.info["languages"]),
+            tuple(model.info["latencies_ms"]),
+            model.info["default_latency_ms"],
+            partial(_recognizer, model, search, beam),
+        )
+        for model in models
+    )
+
+
+def _recognizer(model: SpeechModel, search: str, beam: int, latency_ms: int) -> StreamingRecognizer:
+    return model.recognizer(latency_ms, search, beam)
+
+
+def _store(url: str | None) -> SessionStore | None:
+    if url is None:
+        return None
+    from riverrun.streaming.server import RedisStore
+
+    try:
+        return RedisStore(os.path.expandvars(url))
+    except ValueError as error:
+        raise UsageError(f"--store: {error}") from None

@@ -1,0 +1,333 @@
+"""One stream of a scheduler: audio in, events out, by asyncio. All of it runs on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..events import Event, Final, Partial
+from ..pipeline import CHUNKS_PER_STEP, Front, Samples, as_float
+from ..recognizer import Reader
+from ..state import State
+from .config import SchedulerConfig
+from .slots import Turn
+from .snapshot import Position
+
+Audio = NDArray[np.float32]
+
+#: Seconds of a piece that a microphone may have held back; of a longer piece, the rest counts as ahead of real time.
+_LIVE = 0.5
+
+
+class StreamFailed(ValueError):
+    """A stream that ended before its time; ``code`` says why: "failed", "slow-reader" or "closed"."""
+
+    def __init__(self, code: str, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Flushed:
+    """Everything before the flush named ``id`` is decoded; the text of all of it was the event before."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Lag:
+    """The stream is ``seconds`` behind real time; 0 when it has caught up."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The stream after ``samples`` samples of its caller's audio, and after all events before this one."""
+
+    data: bytes
+    samples: int
+
+
+Output = Event | Flushed | Lag | Saved
+
+
+class _Mark(NamedTuple):
+    """A request that stands at a place in the audio: a flush, or the end (``id`` None)."""
+
+    at: int
+    id: str | None
+    tail: Audio
+    since: float
+
+
+class _Arrival(NamedTuple):
+    """Audio before sample ``end`` came at ``at``, and was live at ``due`` or after."""
+
+    end: int
+    at: float
+    due: float
+
+
+class LiveStream:
+    """A stream, made by `Scheduler.open`; iterate over it for what it says.
+
+    Attributes:
+        samples: of the caller's audio, taken in so far.
+        closed: whether it takes no more audio.
+    """
+
+    def __init__(
+        self, slot: int, reader: Reader, initial: State, front: Front | None, save_every: int | None, runtime: Runtime, start: Position
+    ):
+        self.slot, self.reader = slot, reader
+        self.samples, self.closed = 0, False
+        self._initial: State | None = initial
+        self._front, self._save_every, self._runtime = front, save_every, runtime
+        self._pending, self._heard = start.pending, start.heard
+        self._saved_at = start.heard
+        self._marks: deque[_Mark] = deque()
+        self._arrivals: deque[_Arrival] = deque()
+        if len(self._pending):
+            now = time.monotonic()
+            self._arrivals.append(_Arrival(self._heard + len(self._pending), now, now))
+        self._clock = 0.0  # when the audio so far would have been spoken, at the latest
+        self._room = asyncio.Event()
+        self._outbox: deque[Output] = deque()
+        self._said = asyncio.Event()
+        self._over: Exception | bool = False
+        self._shown = Partial(0, "")
+        self._overlaid = False  # whether a flush showed text that the reader does not know of
+        self._lag_told = 0.0
+
+    async def push(self, samples: Samples) -> None:
+        """Hear mono audio (n,), float32 in [-1, 1] or int16; waits while too much of it is undecoded or ahead of real time.
+
+        Raises:
+            ValueError: not mono audio, not finite, or the stream has ended.
+        """
+        audio = as_float(samples)
+        while not self.closed and self.queued > self._runtime.config.queue_s:
+            self._room.clear()
+            await self._room.wait()
+        if (ahead := self._clock - time.monotonic() - self._runtime.config.ahead_s) > 0:
+            await asyncio.sleep(ahead)
+        self._check()
+        self.samples += len(audio)
+        self._append(self._front.push(audio) if self._front else audio)
+
+    async def flush(self, id: str) -> None:
+        """Ask for the text of everything so far, as if the stream ended here, and a `Flushed`; the stream goes on."""
+        self._check()
+        tail = np.zeros(0, np.float32)
+        if self._front:
+            tail = type(self._front).from_bytes(self._front.to_bytes()).finish()
+        self._mark(id, tail)
+
+    async def finish(self) -> None:
+        """End the stream; its last events follow, and then the iteration ends."""
+        self._check()
+        if self._front:
+            self._append(self._front.finish())
+        self.closed = True
+        self._mark(None, np.zeros(0, np.float32))
+
+    def close(self) -> None:
+        """Leave the stream at once; what was not decoded is not heard."""
+        self.fail(StreamFailed("closed", "the stream was closed"))
+
+    async def __aiter__(self) -> AsyncIterator[Output]:
+        """What the stream says, in order, until it has finished.
+
+        Raises:
+            StreamFailed: it could not go on.
+        """
+        while True:
+            while self._outbox:
+                yield self._outbox.popleft()
+            if self._over is True:
+                return
+            if self._over:
+                raise self._over
+            self._said.clear()
+            await self._said.wait()
+
+    @property
+    def queued(self) -> float:
+        """Seconds of audio that wait."""
+        return max(len(self._pending) - self._runtime.delay, 0) / self._runtime.sample_rate
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes of the stream."""
+        return bool(self._over)
+
+    def fail(self, error: StreamFailed) -> None:
+        """End the stream with an error."""
+        if not self._over:
+            self._end(error)
+            self._runtime.release(self)
+
+    # What follows is the scheduler's side.
+
+    @property
+    def ready(self) -> int:
+        """Whole chunks that may be decided, or 1 for a mark that has been reached; 0 if there is nothing to do."""
+        return 0 if self._over else self._chunks() or int(bool(self._marks))
+
+    @property
+    def since(self) -> float:
+        """When the next turn became possible."""
+        return self._arrivals[0].at if self._chunks() else self._marks[0].since
+
+    @property
+    def due(self) -> float:
+        """When the audio of the next turn was spoken, as far as the clock can tell: the turn is not urgent before."""
+        if not self._chunks():
+            return max(self._marks[0].since, self._clock) if self._marks[0].id is None else self._marks[0].since
+        end = self._heard + self._size(1)
+        return next((a.due for a in self._arrivals if a.end >= end), self._clock)
+
+    def turn(self, chunks: int) -> Turn:
+        """Take up to ``chunks`` whole chunks, or the mark that has been reached."""
+        initial, self._initial = self._initial, None
+        if whole := min(chunks, self._chunks()):
+            turn = Turn(self.slot, self.reader, [self._take(self._size(whole))], initial)
+            if self._save_every and self._heard - self._saved_at >= self._save_every and not self._marks:
+                self._saved_at = self._heard
+                turn.save = Position(self._pending, self._heard, self._front.to_bytes() if self._front else b"")
+            return turn
+        mark = self._marks[0]
+        before = self._pending[: mark.at - self._heard]
+        audio = np.concatenate([before, mark.tail])
+        size = self._size_of(self._complete(len(audio)))
+        pieces = [piece for piece in (audio[:size], audio[size:]) if len(piece)]
+        return Turn(self.slot, self.reader, pieces, initial, ends=True, keeps=mark.id is not None)
+
+    def take(self, turn: Turn, samples: int, lag: float) -> None:
+        """Say what came of a turn; ``samples`` is the caller's audio behind ``turn.save``."""
+        if self._over:
+            return
+        if turn.error is not None:
+            self.fail(StreamFailed("failed", f"the model failed on this stream: {type(turn.error).__name__}"))
+            return
+        if turn.keeps:
+            self._overlay(turn.events)
+            self._say(Flushed(str(self._marks.popleft().id)))
+        else:
+            for event in turn.events:
+                self._show(event)
+            if self._overlaid and not turn.events and not turn.ends:
+                self._say(self._shown)
+            self._overlaid = False
+        if turn.saved is not None:
+            self._say(Saved(turn.saved, samples))
+        self._tell(lag)
+        if turn.ends and not turn.keeps:
+            self._end(True)
+            self._runtime.release(self)
+        elif len(self._outbox) > self._runtime.config.outbox:
+            self.fail(StreamFailed("slow-reader", "events are not read: read them as they come"))
+
+    def _check(self) -> None:
+        if isinstance(self._over, Exception):
+            raise self._over
+        if self.closed or self._over:
+            raise ValueError("the stream has ended: start a new one")
+
+    def _append(self, audio: Audio) -> None:
+        if not len(audio):
+            return
+        now = time.monotonic()
+        seconds = len(audio) / self._runtime.sample_rate
+        self._clock = max(self._clock, now - min(seconds, _LIVE)) + seconds
+        self._pending = np.concatenate([self._pending, audio])
+        arrival = _Arrival(self._heard + len(self._pending), now, max(now, self._clock))
+        if self._arrivals and arrival.due - self._arrivals[-1].due < 0.005:  # many tiny pieces count as one
+            arrival = arrival._replace(at=self._arrivals.pop().at)
+        self._arrivals.append(arrival)
+        self._runtime.wake(self)
+
+    def _mark(self, id: str | None, tail: Audio) -> None:
+        self._marks.append(_Mark(self._heard + len(self._pending), id, tail, time.monotonic()))
+        self._runtime.wake(self)
+
+    def _take(self, size: int) -> Audio:
+        audio, self._pending = self._pending[:size], self._pending[size:]
+        self._heard += size
+        while len(self._arrivals) > 1 and self._arrivals[0].end <= self._heard + self._runtime.delay:
+            self._arrivals.popleft()
+        self._room.set()
+        return audio
+
+    def _chunks(self) -> int:
+        return self._complete(self._marks[0].at - self._heard if self._marks else len(self._pending))
+
+    def _decided(self) -> int:
+        return max(self._heard - self._runtime.delay, 0) // self._runtime.chunk
+
+    def _complete(self, samples: int) -> int:
+        """Chunks that ``samples`` more samples complete, with the recogniser's delay behind each."""
+        return max((self._heard + samples - self._runtime.delay) // self._runtime.chunk - self._decided(), 0)
+
+    def _size(self, chunks: int) -> int:
+        return self._size_of(min(chunks, CHUNKS_PER_STEP))
+
+    def _size_of(self, chunks: int) -> int:
+        return (self._decided() + chunks) * self._runtime.chunk + self._runtime.delay - self._heard if chunks else 0
+
+    def _show(self, event: Event) -> None:
+        self._shown = event if isinstance(event, Partial) else Partial(event.segment + 1, "")
+        self._say(event)
+
+    def _overlay(self, events: list[Event]) -> None:
+        """Show a flush's words as one partial text of the running segment: they may yet change."""
+        heard = [e for e in events if isinstance(e, Final)]
+        self._say(Partial(self._shown.segment, " ".join(e.text for e in heard), tuple(w for e in heard for w in e.words)))
+        self._overlaid = True
+
+    def _tell(self, lag: float) -> None:
+        """Report a delay once a second while it lasts, and its end."""
+        now, limit = time.monotonic(), self._runtime.config.lag_s
+        if lag > limit and now - self._lag_told >= 1.0:
+            self._lag_told = now
+            self._say(Lag(lag))
+        elif lag < limit / 2 and self._lag_told:
+            self._lag_told = 0.0
+            self._say(Lag(0.0))
+
+    def _say(self, item: Output) -> None:
+        """Put an item out; partial text that no one has read yet is superseded."""
+        if isinstance(item, Partial) and self._outbox and isinstance(self._outbox[-1], Partial):
+            self._outbox.pop()
+        self._outbox.append(item)
+        self._said.set()
+
+    def _end(self, over: Exception | bool) -> None:
+        self.closed, self._over = True, over
+        self._pending = np.zeros(0, np.float32)
+        self._marks.clear()
+        self._room.set()
+        self._said.set()
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a stream knows of its scheduler."""
+
+    config: SchedulerConfig
+    sample_rate: int
+    chunk: int
+    delay: int
+    wake: Callable[[LiveStream], None]
+    release: Callable[[LiveStream], None]
+
+
+__all__ = ["Flushed", "Lag", "LiveStream", "Output", "Runtime", "Saved", "StreamFailed"]

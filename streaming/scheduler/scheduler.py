@@ -1,0 +1,244 @@
+"""The scheduler: who steps, when, and who is let in."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from ..pipeline import CHUNKS_PER_STEP, Front
+from ..recognizer import Recognizer
+from .config import Refused, SchedulerConfig
+from .live import LiveStream, Runtime, StreamFailed
+from .slots import Slots, Turn
+from .snapshot import Position, unpack
+from .times import StepTimes
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What a tick did.
+
+    Attributes:
+        streams: stepped together.
+        chunks: decided in all.
+        seconds: that it took.
+        delays: of each stream, from when its audio had been spoken to its events.
+    """
+
+    streams: int
+    chunks: int
+    seconds: float
+    delays: tuple[float, ...]
+
+
+class Scheduler:
+    """Runs the streams of one recogniser; an asynchronous context manager.
+
+    Streams with a complete chunk are stepped together; a chunk waits for company until the earliest of them has waited
+    ``patience_s``. Audio that came sooner than it can have been spoken, as from a file, yields to live audio. A stream that
+    says nothing costs nothing.
+
+    Args:
+        recognizer: the model.
+        config: limits.
+        worker: one thread, on which the model runs; schedulers that share a machine may share it.
+        buckets: see `Slots`.
+        observe: called on the event loop after each tick.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        config: SchedulerConfig | None = None,
+        worker: ThreadPoolExecutor | None = None,
+        buckets: Sequence[int] | None = None,
+        observe: Callable[[Tick], None] | None = None,
+    ):
+        self.config = config or SchedulerConfig()
+        self._recognizer, self._observe = recognizer, observe
+        self._slots = Slots(recognizer, buckets)
+        self._worker, self._own = worker or ThreadPoolExecutor(1, "riverrun-model"), worker is None
+        self._times = StepTimes()
+        self._streams: set[LiveStream] = set()
+        self._ready: dict[LiveStream, None] = {}
+        self._busy: set[LiveStream] = set()  # in the running tick: their slots are not free before it ends
+        self._free: list[int] = []
+        self._used = 1  # slot 0 only fills up buckets
+        self._wake = asyncio.Event()
+        self._lagged = -60.0
+        self._driver: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Measure the model, and start."""
+        if self.config.utilisation != float("inf"):
+            await asyncio.get_running_loop().run_in_executor(self._worker, self._calibrate)
+        self._driver = asyncio.create_task(self._drive())
+        self._driver.add_done_callback(self._stopped)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._driver:
+            self._driver.cancel()
+            await asyncio.gather(self._driver, return_exceptions=True)
+        for stream in list(self._streams):
+            stream.close()
+        if self._own:
+            self._worker.shutdown()
+
+    @property
+    def recognizer(self) -> Recognizer:
+        """The model."""
+        return self._recognizer
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open."""
+        return len(self._streams)
+
+    @property
+    def capacity(self) -> int:
+        """Streams that can be open at a time, as measured so far."""
+        low, high = 0, self.config.max_streams
+        limit = self.config.utilisation * self._recognizer.chunk / self._recognizer.sample_rate
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self._times.predict(middle) <= limit else (low, middle - 1)
+        return low
+
+    def open(self, front: Front | None = None, save_every_s: float | None = None, saved: bytes | None = None) -> LiveStream:
+        """Start a stream.
+
+        Args:
+            front: resampler, if the caller's audio has another rate.
+            save_every_s: seconds of audio after which the stream puts out a `Saved`; None for never.
+            saved: what such a `Saved` held, to go on there.
+
+        Raises:
+            Refused: there are too many.
+            StateError: ``saved`` is damaged or of another model.
+        """
+        if len(self._streams) >= self.config.max_streams:
+            raise Refused("full", f"{len(self._streams)} streams are open, which is all this server takes; try again later")
+        if len(self._streams) >= self.capacity:
+            raise Refused("busy", f"the machine is busy with {len(self._streams)} streams; try again later")
+        if time.monotonic() - self._lagged < 2.0:
+            raise Refused("busy", "the server is behind real time; try again later")
+        reader = self._recognizer.reader()
+        start, state = Position(np.zeros(0, np.float32), 0, b""), self._slots.initial
+        if saved is not None:
+            start, front, state = unpack(saved, reader, front, state)
+        slot = heapq.heappop(self._free) if self._free else self._used
+        self._used += slot == self._used
+        rate = self._recognizer.sample_rate
+        runtime = Runtime(self.config, rate, self._recognizer.chunk, self._recognizer.delay, self._awake, self._release)
+        stream = LiveStream(slot, reader, state, front, round(save_every_s * rate) if save_every_s else None, runtime, start)
+        self._streams.add(stream)
+        self._awake(stream)
+        return stream
+
+    def _awake(self, stream: LiveStream) -> None:
+        if stream.ready:
+            self._ready[stream] = None
+            self._wake.set()
+
+    def _release(self, stream: LiveStream) -> None:
+        self._streams.discard(stream)
+        self._ready.pop(stream, None)
+        if stream not in self._busy:
+            heapq.heappush(self._free, stream.slot)
+
+    def _stopped(self, driver: asyncio.Task[None]) -> None:
+        if not driver.cancelled() and (error := driver.exception()):
+            for stream in list(self._streams):
+                stream.fail(StreamFailed("failed", "the scheduler has stopped; see the server's log"))
+            raise error
+
+    async def _drive(self) -> None:
+        while True:
+            self._wake.clear()
+            wait = self._wait()
+            if wait is None or wait > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), wait)
+                continue
+            await self._tick()
+
+    def _wait(self) -> float | None:
+        """Seconds until the next tick is worth while; None if nothing is ready."""
+        if not self._ready:
+            return None
+        if len(self._ready) == len(self._streams) or len(self._ready) >= self.config.max_batch:
+            return 0.0
+        return min(stream.since for stream in self._ready) + self.config.patience_s - time.monotonic()
+
+    async def _tick(self) -> None:
+        now = time.monotonic()
+        chosen = self._choose(now)
+        chunks = self._chunks(chosen)
+        due = [stream.due for stream in chosen]
+        turns = [stream.turn(chunks) for stream in chosen]
+        samples = [stream.samples for stream in chosen]
+        self._busy = set(chosen)
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._slots.run, turns)
+        self._busy = set()
+        end = time.monotonic()
+        if not any(turn.ends for turn in turns):
+            self._times.observe(chunks * len(turns), end - now)
+        for stream, turn, heard, spoken in zip(chosen, turns, samples, due, strict=True):
+            self._settle(stream, turn, heard, end - spoken)
+        if self._observe:
+            self._observe(Tick(len(turns), chunks * len(turns), end - now, tuple(max(end - d, 0.0) for d in due)))
+
+    def _settle(self, stream: LiveStream, turn: Turn, heard: int, lag: float) -> None:
+        if stream.over:  # left while its turn was taken
+            heapq.heappush(self._free, stream.slot)
+            return
+        if lag > self.config.lag_s:
+            self._lagged = time.monotonic()
+        stream.take(turn, heard, lag)
+        if not stream.ready:
+            self._ready.pop(stream, None)
+
+    def _choose(self, now: float) -> list[LiveStream]:
+        """Everyone who is due, earliest first, and of the others as many as cost little."""
+        order = sorted(self._ready, key=lambda stream: stream.due)[: self.config.max_batch]
+        chosen = [stream for stream in order if stream.due <= now + self.config.patience_s]
+        for stream in order[len(chosen) :]:
+            if chosen and self._times.predict(len(chosen) + 1) > self.config.batch_s:
+                break
+            chosen.append(stream)
+        return chosen
+
+    def _chunks(self, chosen: Sequence[LiveStream]) -> int:
+        """Chunks that each takes: more than one where all have more and the step stays short."""
+        ready = min(min(stream.ready for stream in chosen), CHUNKS_PER_STEP)
+        return max((n for n in range(1, ready + 1) if self._times.predict(n * len(chosen)) <= self.config.batch_s), default=1)
+
+    def _calibrate(self) -> None:
+        """Time steps of 1, 4, 16 … streams, until they take the time that they may."""
+        recognizer = self._recognizer
+        limit = self.config.utilisation * recognizer.chunk / recognizer.sample_rate
+        streams = 1
+        while True:
+            audio = np.random.default_rng(0).normal(0, 0.01, recognizer.chunk).astype(np.float32)
+            took = []
+            for _ in range(2):  # the first warms up
+                turns = [Turn(i + 1, recognizer.reader(), [audio], self._slots.initial) for i in range(streams)]
+                began = time.monotonic()
+                self._slots.run(turns)
+                took.append(time.monotonic() - began)
+            self._times.calibrate(streams, min(took))
+            if min(took) > limit or streams >= self.config.max_streams:
+                return
+            streams = min(4 * streams, self.config.max_streams)
+
+
+__all__ = ["Refused", "Scheduler", "SchedulerConfig", "StreamFailed", "Tick"]

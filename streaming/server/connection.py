@@ -1,0 +1,185 @@
+"""A WebSocket that carries one stream: limits, time-outs and endings that every protocol shares."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ..scheduler import LiveStream, Refused, StreamFailed
+from ..scheduler.live import Output
+from .hub import Hub, log
+from .protocol import ProtocolError
+
+#: WebSocket close codes (RFC 6455 and its registry) of errors; any other is a policy violation.
+_CLOSE = {"full": 1013, "busy": 1013, "limit": 1013, "draining": 1012, "failed": 1011, "too-large": 1009}
+_TYPES = {"pcm_s16le": ("<i2", 2), "pcm_f32le": ("<f4", 4)}
+
+
+class Connection(ABC):
+    """One stream of one client.
+
+    Args:
+        socket: not yet accepted.
+        hub: of the server.
+        token: that the client showed.
+        subprotocol: to accept with.
+    """
+
+    kind: str
+    encoding = "pcm_f32le"
+    sample_rate = 16000
+
+    def __init__(self, socket: WebSocket, hub: Hub, token: str | None, subprotocol: str | None = None):
+        self.socket, self.hub, self.token = socket, hub, token
+        self.finishing = False
+        self.base = 0  # samples of the stream's audio that earlier connections brought
+        self._subprotocol = subprotocol
+        self._aborted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @abstractmethod
+    async def begin(self) -> LiveStream:
+        """Open the stream, and greet the client."""
+
+    @abstractmethod
+    async def hear(self, stream: LiveStream, text: str) -> None:
+        """Take a text message."""
+
+    @abstractmethod
+    async def say(self, item: Output) -> None:
+        """Tell the client what the stream says."""
+
+    @abstractmethod
+    async def end(self) -> None:
+        """Tell the client that everything was said."""
+
+    @abstractmethod
+    async def refuse(self, code: str, message: str) -> None:
+        """Tell the client of an error."""
+
+    async def left(self, code: int) -> None:
+        """The client has gone, with a WebSocket close code."""
+
+    def abort(self, code: str, message: str) -> None:
+        """End it from outside, with an error."""
+        if not self._aborted.done():
+            self._aborted.set_exception(ProtocolError(code, message))
+
+    async def run(self) -> None:
+        """Serve the client to the end; every error stays here."""
+        await self.socket.accept(self._subprotocol)
+        hub, began, code, close = self.hub, time.monotonic(), "finished", 1000
+        stream: LiveStream | None = None
+        hub.connections.add(self)
+        try:
+            with hub.tokens.stream(self.token):
+                stream = await self.begin()
+                hub.metrics.opened.labels(self.kind).inc()
+                with hub.metrics.streams.labels(self.kind).track_inprogress():
+                    await self._serve(stream)
+        except (ProtocolError, Refused, StreamFailed) as error:
+            code, close = error.code, _CLOSE.get(error.code, 1008)
+            with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+                await asyncio.wait_for(self.refuse(error.code, str(error)), 1.0)
+        except WebSocketDisconnect as gone:
+            code = code if self.finishing and gone.code == 1000 else "disconnected"
+            await self.left(gone.code)
+        finally:
+            if stream:
+                stream.close()
+            hub.connections.discard(self)
+            if not self._aborted.cancel() and not self._aborted.cancelled():
+                self._aborted.exception()  # seen, if nothing else was quicker to end the stream
+            hub.metrics.ended.labels(self.kind, code).inc()
+            audio = round(stream.samples / self.sample_rate, 3) if stream else 0.0
+            log("stream", kind=self.kind, code=code, audio_s=audio, seconds=round(time.monotonic() - began, 3))
+            with suppress(WebSocketDisconnect, RuntimeError):
+                await self.socket.close(close)
+
+    async def send(self, text: str) -> None:
+        """Send one message.
+
+        Raises:
+            ProtocolError: the client takes none.
+        """
+        try:
+            async with asyncio.timeout(self.hub.config.send_s):
+                await self.socket.send_text(text)
+        except TimeoutError:
+            raise ProtocolError("slow-reader", "events are not read: read them as they come") from None
+        except RuntimeError:  # of an application server: the socket is closed
+            raise WebSocketDisconnect(1006) from None
+
+    async def receive(self, seconds: float | None, why: ProtocolError) -> str | bytes:
+        """The next message.
+
+        Raises:
+            ProtocolError: ``why``, after so many seconds.
+            WebSocketDisconnect: the client has gone.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                message = await self.socket.receive()
+        except TimeoutError:
+            raise why from None
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code") or 1005)
+        data: str | bytes | None = message.get("text")
+        return data if data is not None else message["bytes"]
+
+    async def _serve(self, stream: LiveStream) -> None:
+        receiver = asyncio.create_task(self._receive(stream))
+        sender = asyncio.create_task(self._send(stream))
+        try:
+            await asyncio.wait({receiver, sender, self._aborted}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (self._aborted, receiver, sender):  # the cause before what follows from it
+                if task.done():
+                    task.result()
+            with suppress(TimeoutError):  # all is said: the client may hang up first, and so show that it has heard
+                await asyncio.wait_for(receiver, 5.0)
+        finally:
+            for task in (receiver, sender):
+                task.cancel()
+            await asyncio.gather(receiver, sender, return_exceptions=True)
+
+    async def _send(self, stream: LiveStream) -> None:
+        async for item in stream:
+            await self.say(item)
+        await self.end()
+
+    async def _receive(self, stream: LiveStream) -> None:
+        config = self.hub.config
+        heard = time.monotonic()
+        idle = ProtocolError("idle", f"no audio for {config.idle_s:g} s")
+        while True:
+            data = await self.receive(None if self.finishing else max(heard + config.idle_s - time.monotonic(), 0.0), idle)
+            if isinstance(data, str):
+                await self.hear(stream, data)
+            elif self.finishing:
+                raise ProtocolError("bad-message", "audio after the end of the audio")
+            else:
+                samples = self._samples(data)
+                if self.base + stream.samples + len(samples) > config.session_s * self.sample_rate:
+                    raise ProtocolError("too-long", f"a stream may have {config.session_s:g} s of audio; start another")
+                try:
+                    await stream.push(samples)
+                except StreamFailed:  # a ValueError, too
+                    raise
+                except ValueError as error:
+                    raise ProtocolError("bad-audio", str(error)) from None
+                self.hub.metrics.audio.inc(len(samples) / self.sample_rate)
+                heard = time.monotonic()
+
+    def _samples(self, data: bytes) -> NDArray[np.float32]:
+        kind, size = _TYPES[self.encoding]
+        if len(data) > self.hub.config.message_bytes:
+            raise ProtocolError("too-large", f"a message may have {self.hub.config.message_bytes} bytes; send smaller pieces")
+        if len(data) % size:
+            raise ProtocolError("bad-audio", f"a message of {len(data)} bytes holds no whole number of {size}-byte samples")
+        samples = np.frombuffer(data, kind)
+        return samples.astype(np.float32) / np.float32(32768) if size == 2 else samples.astype(np.float32)

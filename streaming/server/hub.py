@@ -1,0 +1,138 @@
+"""What the server's connections share: models under their schedulers, tokens, snapshots, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import Any, Protocol, Self
+
+from ..pipeline import Front
+from ..scheduler import Refused, Scheduler
+from .config import Engine, ServedModel, ServerConfig
+from .metrics import Metrics
+from .protocol import ProtocolError
+from .store import MemoryStore, SessionStore
+from .tokens import Tokens
+
+logger = logging.getLogger("riverrun.server")
+
+
+def log(event: str, **facts: Any) -> None:
+    """One line of the log, as JSON; never what was said."""
+    logger.info("%s", json.dumps({"time": round(time.time(), 3), "event": event, **facts}))
+
+
+class Abortable(Protocol):
+    """A connection that can be ended from outside."""
+
+    def abort(self, code: str, message: str) -> None:
+        """End it with an error."""
+
+
+class Hub:
+    """An asynchronous context manager: every model under every latency is measured at the start, so that no live stream waits for it.
+
+    Args:
+        engine: what is served.
+        config: limits.
+        tokens: who may use it; everyone if None.
+        store: of snapshots; this process's memory if None.
+    """
+
+    def __init__(self, engine: Engine, config: ServerConfig, tokens: Tokens | None = None, store: SessionStore | None = None):
+        self.engine, self.config = engine, config
+        self.tokens, self.store, self.metrics = tokens or Tokens(), store or MemoryStore(), Metrics()
+        self.draining = self.ready = False
+        self.connections: set[Abortable] = set()
+        self.by_token: dict[str, Abortable] = {}
+        self._schedulers: dict[tuple[str, int], Scheduler] = {}
+        self._resources = AsyncExitStack()
+        self._worker = ThreadPoolExecutor(1, "riverrun-model")
+
+    async def __aenter__(self) -> Self:
+        """Start the models."""
+        self._resources.callback(self._worker.shutdown)
+        self._resources.push_async_callback(self.store.close)
+        for model in self.engine.models:
+            for latency_ms in dict.fromkeys((model.default_latency_ms, *model.latencies_ms)):
+                await self._start(model, latency_ms)
+        self.ready = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.ready = False
+        await self._resources.aclose()
+
+    def choose(self, name: str | None, latency_ms: int | None) -> tuple[ServedModel, int]:
+        """A model, and one of its latencies.
+
+        Raises:
+            ProtocolError: "unsupported".
+        """
+        try:
+            model = self.engine.model(name)
+        except KeyError:
+            raise ProtocolError("unsupported", f"no such model; choose from {', '.join(self.engine.names)}") from None
+        if latency_ms is not None and latency_ms not in model.latencies_ms:
+            raise ProtocolError("unsupported", f"no latency of {latency_ms} ms; choose from {', '.join(map(str, model.latencies_ms))}")
+        return model, latency_ms or model.default_latency_ms
+
+    async def _start(self, model: ServedModel, latency_ms: int) -> None:
+        recognizer = await asyncio.get_running_loop().run_in_executor(self._worker, model.recognizer, latency_ms)
+        scheduler = Scheduler(recognizer, self.config.scheduler, self._worker, observe=self.metrics.tick)
+        self._schedulers[model.name, latency_ms] = await self._resources.enter_async_context(scheduler)
+        log("model", model=model.name, latency_ms=latency_ms, capacity=scheduler.capacity)
+
+    def scheduler(self, model: ServedModel, latency_ms: int) -> Scheduler:
+        """The scheduler of a model under one of its latencies.
+
+        Raises:
+            Refused: the server is about to stop, or has no room for one more stream.
+        """
+        if self.draining:
+            raise Refused("draining", "the server is about to stop; connect again to reach another")
+        scheduler = self._schedulers[model.name, latency_ms]
+        self._room(scheduler)
+        return scheduler
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open, of all models."""
+        return sum(scheduler.streams for scheduler in self._schedulers.values())
+
+    def _room(self, scheduler: Scheduler) -> None:
+        """Schedulers share one machine: what one of them has room for, all of them together may not."""
+        if self.streams >= self.config.scheduler.max_streams:
+            raise Refused("full", f"{self.streams} streams are open, which is all this server takes; try again later")
+        load = sum(s.streams / max(s.capacity, 1) for s in self._schedulers.values())
+        if load + 1 / max(scheduler.capacity, 1) > 1 + 1e-9:
+            raise Refused("busy", f"the machine is busy with {self.streams} streams; try again later")
+
+    def front(self, sample_rate: int, wanted: int) -> Front | None:
+        """A resampler, where one is needed.
+
+        Raises:
+            ProtocolError: there is none.
+        """
+        if sample_rate == wanted:
+            return None
+        if self.engine.resampler is None:
+            raise ProtocolError("unsupported", f"audio must come at {wanted} Hz")
+        return self.engine.resampler(sample_rate, wanted)
+
+    async def drain(self) -> None:
+        """Take no more streams, let the others come to their end for a while, and send the rest elsewhere."""
+        self.draining, self.ready = True, False
+        log("draining", streams=self.streams)
+        until = time.monotonic() + self.config.drain_s
+        while self.streams and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        for connection in list(self.connections):
+            connection.abort("draining", "the server stops; resume elsewhere")
+        until = time.monotonic() + 2.0
+        while self.connections and time.monotonic() < until:
+            await asyncio.sleep(0.05)

@@ -1,0 +1,38 @@
+"""What Prometheus sees of the server."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from ..scheduler import Tick
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """Counters of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.streams = Gauge("riverrun_streams", "Streams that are open.", ["kind"], registry=r)
+        self.opened = Counter("riverrun_streams_opened", "Streams taken in.", ["kind"], registry=r)
+        self.ended = Counter("riverrun_streams_ended", "Streams ended, by what ended them.", ["kind", "code"], registry=r)
+        self.resumed = Counter("riverrun_streams_resumed", "Streams that went on after a broken connection.", registry=r)
+        self.audio = Counter("riverrun_audio_seconds", "Audio taken in.", registry=r)
+        self.saved = Counter("riverrun_snapshot_bytes", "Bytes of snapshots written.", registry=r)
+        self.unsaved = Counter("riverrun_snapshot_failures", "Snapshots that the store did not take.", registry=r)
+        self.step = Histogram("riverrun_step_seconds", "Time of a step.", buckets=_SECONDS, registry=r)
+        self.batch = Histogram("riverrun_step_streams", "Streams in a step.", buckets=[2**i for i in range(13)], registry=r)
+        self.delay = Histogram("riverrun_delay_seconds", "From spoken audio to its events.", buckets=_SECONDS, registry=r)
+
+    def tick(self, tick: Tick) -> None:
+        """Count a tick of a scheduler."""
+        self.step.observe(tick.seconds)
+        self.batch.observe(tick.streams)
+        for delay in tick.delays:
+            self.delay.observe(delay)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,237 @@
+"""``/v1/stream``: a stream that outlives its connection.
+
+What is needed to go on is kept under a secret resume token: the stream's snapshot, where it stands in the client's audio,
+and the latest final messages, in case they did not arrive. Each connection gets a new token; the old one stays good for a
+client to which the new one did not come through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import struct
+from collections import deque
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..events import Endpoint, Final
+from ..scheduler import Flushed, Lag, LiveStream, Saved
+from ..scheduler.live import Output
+from ..state import StateError
+from .connection import Connection
+from .hub import log
+from .protocol import (
+    Ack,
+    Capabilities,
+    Error,
+    Finish,
+    Finished,
+    Flush,
+    FlushedMessage,
+    LagMessage,
+    Message,
+    ProtocolError,
+    Ready,
+    Resume,
+    Start,
+    message_of,
+    parse_client,
+)
+
+#: Final messages that are kept for a client that resumes: more than fit into any network's buffers.
+_KEPT = 256
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a stream.
+
+    Attributes:
+        model, latency_ms, sample_rate, encoding: of its start.
+        samples: of the client's audio behind the snapshot.
+        seq: number of the last final message before it.
+        messages: the last of these, ``[seq, JSON]``.
+        data: the snapshot; empty at a stream's beginning.
+    """
+
+    model: str
+    latency_ms: int
+    sample_rate: int
+    encoding: str
+    samples: int = 0
+    seq: int = 0
+    messages: tuple[tuple[int, str], ...] = ()
+    data: bytes = b""
+
+    def to_bytes(self) -> bytes:
+        """A JSON head, its length before it, and the snapshot behind it."""
+        head = json.dumps({k: v for k, v in asdict(self).items() if k != "data"}).encode()
+        return struct.pack("<I", len(head)) + head + self.data
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Record:
+        """What `to_bytes` gave.
+
+        Raises:
+            StateError: it is damaged.
+        """
+        try:
+            size = struct.unpack_from("<I", data)[0]
+            head: dict[str, Any] = json.loads(data[4 : 4 + size])
+            messages = tuple((int(seq), str(text)) for seq, text in head.pop("messages"))
+            return cls(**head, messages=messages, data=data[4 + size :])
+        except (struct.error, ValueError, TypeError, KeyError) as error:
+            raise StateError(f"the kept stream is damaged: {error}") from None
+
+
+class Session(Connection):
+    """A connection of protocol version 1."""
+
+    kind = "stream"
+
+    async def begin(self) -> LiveStream:
+        """Take the start message, and open or resume."""
+        first = await self.receive(self.hub.config.start_s, ProtocolError("idle", "no start message"))
+        if isinstance(first, bytes):
+            raise ProtocolError("bad-message", "audio before the start message")
+        start = parse_client(first)
+        if not isinstance(start, Start):
+            raise ProtocolError("bad-message", f"{start.type} before the start message")
+        for name in ("hotwords", "translate_to", "policy"):
+            if getattr(start, name):
+                raise ProtocolError("unsupported", f"this model takes no {name}")
+        model, latency_ms = self.hub.choose(start.model, start.latency_ms)
+        if start.language and start.language not in model.languages:
+            raise ProtocolError("unsupported", f"no language {start.language}; choose from {', '.join(model.languages)}")
+        self.encoding, self.sample_rate = start.encoding, start.sample_rate
+        record = Record(model.name, latency_ms, start.sample_rate, start.encoding)
+        scheduler = self.hub.scheduler(model, latency_ms)
+        if start.resume:
+            record = await self._kept(start.resume, record)
+        try:
+            front = self.hub.front(start.sample_rate, scheduler.recognizer.sample_rate)
+            stream = scheduler.open(front, self.hub.config.save_s, record.data or None)
+        except StateError as error:
+            raise ProtocolError("resume-mismatch", f"{error}; start anew") from None
+        self._record, self._seq, self.base = record, record.seq, record.samples
+        self._messages = deque(record.messages, _KEPT)
+        self._arrived = start.resume.seq if start.resume else 0
+        self._resume_token = secrets.token_urlsafe(32)
+        self.hub.by_token[self._resume_token] = self
+        try:
+            await self._greet(model.languages, model.latencies_ms, scheduler.recognizer.sample_rate)
+        except BaseException:
+            stream.close()
+            self.hub.by_token.pop(self._resume_token, None)
+            raise
+        return stream
+
+    async def _kept(self, resume: Resume, wanted: Record) -> Record:
+        """The kept stream; whoever still holds it here lets go, lest two connections feed one stream."""
+        if old := self.hub.by_token.get(resume.token):
+            old.abort("resumed", "the stream goes on in another connection")
+        data = await self.hub.store.load(resume.token)
+        if data is None:
+            raise ProtocolError("resume-unknown", "no such stream is kept; start anew")
+        try:
+            record = Record.from_bytes(data)
+        except StateError as error:
+            raise ProtocolError("resume-mismatch", f"{error}; start anew") from None
+        bare = replace(record, samples=0, seq=0, messages=(), data=b"")
+        if bare != wanted:
+            raise ProtocolError("resume-mismatch", "the stream began with another model, latency, sample rate or encoding; repeat these")
+        if resume.seq < record.seq and record.messages[0][0] > resume.seq + 1:
+            raise ProtocolError("resume-gap", "final messages that did not arrive are no longer kept; start anew")
+        self.hub.metrics.resumed.inc()
+        return record
+
+    async def _greet(self, languages: tuple[str, ...], latencies: tuple[int, ...], sample_rate: int) -> None:
+        record = self._record
+        await self._keep(record)
+        capabilities = Capabilities(
+            model=record.model,
+            languages=list(languages),
+            latency_ms=record.latency_ms,
+            latencies_ms=list(latencies),
+            sample_rate=sample_rate,
+        )
+        session = secrets.token_hex(8)
+        audio_ms = self._ms(record.samples)
+        await self._message(Ready(session=session, resume_token=self._resume_token, capabilities=capabilities, audio_ms=audio_ms))
+        log("start", session=session, model=record.model, latency_ms=record.latency_ms, resumed_at_ms=audio_ms)
+        for seq, text in record.messages:
+            if seq > self._arrived:
+                await self.send(text)
+
+    async def hear(self, stream: LiveStream, text: str) -> None:
+        """Flush or finish; to repeat them does no harm, as a client may after a broken connection."""
+        message = parse_client(text)
+        if isinstance(message, Start):
+            raise ProtocolError("bad-message", "the stream has started already")
+        if isinstance(message, Flush) and self.finishing:
+            raise ProtocolError("bad-message", "flush after finish")
+        if isinstance(message, Flush):
+            await stream.flush(message.id)
+        elif isinstance(message, Finish) and not self.finishing:
+            self.finishing = True
+            await stream.finish()
+
+    async def say(self, item: Output) -> None:
+        """Number what is final, and acknowledge what is saved."""
+        if isinstance(item, Final | Endpoint):
+            self._seq += 1
+            text = message_of(item, self._seq).model_dump_json()
+            self._messages.append((self._seq, text))
+            if self._seq > self._arrived:
+                await self.send(text)
+        elif isinstance(item, Saved):
+            samples = self.base + item.samples
+            record = replace(self._record, samples=samples, seq=self._seq, messages=tuple(self._messages), data=item.data)
+            if await self._keep(record):
+                await self._message(Ack(audio_ms=self._ms(samples)))
+        elif isinstance(item, Flushed):
+            await self._message(FlushedMessage(id=item.id))
+        elif isinstance(item, Lag):
+            await self._message(LagMessage(ms=round(item.seconds * 1000, 1)))
+        else:
+            await self._message(message_of(item, 0))
+
+    async def end(self) -> None:
+        """Say so."""
+        await self._message(Finished())
+
+    async def refuse(self, code: str, message: str) -> None:
+        """Say why."""
+        await self.send(Error(code=code, message=message).model_dump_json())
+
+    async def left(self, code: int) -> None:
+        """Who leaves in good order does not come back."""
+        if code == 1000 and hasattr(self, "_resume_token"):
+            await self.hub.store.delete(self._resume_token)
+
+    async def run(self) -> None:
+        """See `Connection.run`."""
+        try:
+            await super().run()
+        finally:
+            self.hub.by_token.pop(getattr(self, "_resume_token", ""), None)
+
+    async def _keep(self, record: Record) -> bool:
+        """Whether the store took the stream; one that cannot only costs the client memory."""
+        data = record.to_bytes()
+        try:
+            async with asyncio.timeout(10.0):
+                await self.hub.store.save(self._resume_token, data, self.hub.config.keep_s)
+        except Exception as error:  # a store has errors of its own
+            self.hub.metrics.unsaved.inc()
+            log("unsaved", error=type(error).__name__)
+            return False
+        self.hub.metrics.saved.inc(len(data))
+        return True
+
+    async def _message(self, message: Message) -> None:
+        await self.send(message.model_dump_json())
+
+    def _ms(self, samples: int) -> float:
+        return samples * 1000 / self.sample_rate
