@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,9 +84,7 @@ def test_each_stream_says_what_it_says_alone(recognizer: StreamingRecognizer, bu
 
     async def main() -> list[list]:
         async with running(recognizer, SchedulerConfig(utilisation=math.inf, batch_s=1e-9, outbox=10**6), buckets=buckets) as scheduler:
-            streams = []
-            for rate in rates:
-                streams.append(scheduler.open(Resampler(rate, 16000) if rate != 16000 else None))
+            streams = [scheduler.open(Resampler(rate, 16000) if rate != 16000 else None) for rate in rates]
             heard = [asyncio.create_task(collect(s)) for s in streams]
             rng = [np.random.default_rng(i) for i in range(len(audios))]
             await asyncio.gather(*(speak(s, a, r, 0.01) for s, a, r in zip(streams, audios, rng, strict=True)))
