@@ -17,7 +17,7 @@ import torch
 from .case import Case, Row, copy_bandwidth, measure
 
 #: Modules of this package that hold a list CASES.
-FAMILIES = ("transducer", "viterbi", "monotonic", "step_attention", "window_attention", "convolution")
+FAMILIES = ("transducer", "viterbi", "monotonic", "step_attention", "window_attention", "convolution", "recurrence", "entmax")
 
 
 def cases(families: Sequence[str] = FAMILIES) -> list[Case]:

@@ -35,4 +35,3 @@ def test_ctc_loss_leaves_out_what_cannot_fit() -> None:
     torch.testing.assert_close(loss, alone)
     loss.backward()
     assert logits.grad is not None and torch.isfinite(logits.grad).all() and (logits.grad[1] == 0).all()
-
