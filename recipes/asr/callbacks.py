@@ -1,7 +1,9 @@
-"""What happens beside the optimisation: the averaged model is kept as a bundle."""
+"""What happens beside the optimisation: the averaged model is kept as a bundle; training ends on time."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytorch_lightning as lightning
@@ -52,3 +54,38 @@ class KeepBundle(lightning.Callback):
             model=model.config,
         )
         save_bundle(self.folder, config, model, self.tokenizer, f"# {self.name}\n\nAfter {trainer.global_step} steps; not yet measured.\n")
+
+
+class FinishBy(lightning.Callback):
+    """End training after so many minutes, with the learning rate at zero: the number of steps follows the speed measured.
+
+    A rented machine is given back at a time, not at a step. Every ``every`` steps the schedule is planned anew.
+
+    Args:
+        minutes: of training, from its first batch.
+        every: steps between two plans.
+    """
+
+    def __init__(self, minutes: float, every: int = 100):
+        if minutes <= 0 or every < 1:
+            raise ValueError(f"FinishBy needs more than 0 minutes and at least 1 step, not {minutes} and {every}")
+        self.seconds, self.every = minutes * 60, every
+        self._began: float | None = None
+        self._marks: list[tuple[int, float]] = []
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: object) -> None:
+        if not isinstance(pl_module, AsrModule):
+            raise TypeError(f"FinishBy plans for AsrModule, not for {type(pl_module).__name__}")
+        now, step = time.monotonic(), trainer.global_step
+        if self._began is None:
+            self._began = now
+        if step % self.every:
+            return
+        self._marks = [*self._marks[-3:], (step, now)]  # the speed of late: compiling and loading are behind
+        (before, then), left = self._marks[0], self._began + self.seconds - now
+        if step == before:
+            return
+        steps = step + max(0, round(left * (step - before) / (now - then)))
+        pl_module.optimisation = replace(pl_module.optimisation, steps=steps)
+        if left <= 0 or steps <= step:
+            trainer.should_stop = True
