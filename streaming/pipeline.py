@@ -6,41 +6,18 @@ hidden elsewhere, so `Stream.save` holds all of it, and memory does not grow wit
 
 from __future__ import annotations
 
-import json
-from typing import Any, Protocol, Self
-
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
 
 from .events import Event
-from .recognizer import Recognizer
-from .state import StateError
+from .recognizer import Front, Recognizer
+from .snapshot import Position, pack, unpack
 
 Samples = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 
 #: Chunks that one step takes at most: a long piece is heard in few large steps, in bounded memory.
 CHUNKS_PER_STEP = 16
-
-
-class Front(Protocol):
-    """What stands between the caller's sample rate and the recogniser's."""
-
-    def push(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Resample a piece."""
-
-    def finish(self) -> npt.NDArray[np.float32]:
-        """What was waiting."""
-
-    def to_bytes(self) -> bytes:
-        """The front's state."""
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """A front that goes on where a saved one stopped."""
 
 
 class Stream:
@@ -121,12 +98,15 @@ class Stream:
         return self._reader.read(output, 0)
 
     def save(self) -> bytes:
-        """Everything that the stream remembers, as safetensors: no pickle."""
-        tensors = {f"state.{name}": t.detach().cpu().contiguous() for name, t in self._state.named_tensors()}
-        tensors["pending"] = torch.from_numpy(self._pending.copy())
-        tensors["reader"] = _text({"heard": self._heard, "finished": self._finished, "reader": self._reader.save()})
-        tensors["front"] = torch.frombuffer(bytearray(self._front.to_bytes() if self._front else b"") or bytearray(1), dtype=torch.uint8)
-        return save(tensors)
+        """Everything that the stream remembers, as safetensors: no pickle.
+
+        Raises:
+            ValueError: the stream has ended.
+        """
+        if self._finished:
+            raise ValueError("the stream has ended: there is nothing to save")
+        front = self._front.to_bytes() if self._front else b""
+        return pack(Position(self._pending, self._heard, front), self._reader, self._state)
 
     def restore(self, data: bytes) -> None:
         """Go on where a saved stream of the same model, latency and sample rate stopped.
@@ -134,22 +114,8 @@ class Stream:
         Raises:
             StateError: the bytes are damaged or belong to another model.
         """
-        try:
-            tensors = load(data)
-            about = json.loads(bytes(tensors.pop("reader").tolist()))
-            pending, front = tensors.pop("pending"), tensors.pop("front")
-            self._reader.restore(about["reader"])
-            if self._front:
-                self._front = type(self._front).from_bytes(bytes(front.tolist()))
-            self._heard, self._finished = int(about["heard"]), bool(about["finished"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StateError(f"the saved stream is damaged: {error}") from None
-        self._state = self._state.from_bytes(save({name.removeprefix("state."): t for name, t in tensors.items()}))
-        self._pending = pending.numpy()
-
-
-def _text(value: Any) -> Tensor:
-    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        position, self._front, self._state = unpack(data, self._reader, self._front, self._state)
+        self._pending, self._heard = position.pending, position.heard
 
 
 def as_float(samples: Samples) -> npt.NDArray[np.float32]:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from .events import Event
 from .state import State
+
+
+class Front(Protocol):
+    """What stands between the caller's sample rate and the recogniser's."""
+
+    def push(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Resample a piece."""
+
+    def finish(self) -> npt.NDArray[np.float32]:
+        """What was waiting."""
+
+    def to_bytes(self) -> bytes:
+        """The front's state."""
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """A front that goes on where a saved one stopped."""
 
 
 class Reader(Protocol):

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..events import Event, Final, Partial
-from ..pipeline import CHUNKS_PER_STEP, Front, Samples, as_float
-from ..recognizer import Reader
+from ..pipeline import CHUNKS_PER_STEP, Samples, as_float
+from ..recognizer import Front, Reader
+from ..snapshot import Position
 from ..state import State
 from .config import SchedulerConfig
 from .slots import Turn
-from .snapshot import Position
 
 Audio = NDArray[np.float32]
 

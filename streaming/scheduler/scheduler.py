@@ -13,12 +13,12 @@ from typing import Self
 
 import numpy as np
 
-from ..pipeline import CHUNKS_PER_STEP, Front
-from ..recognizer import Recognizer
+from ..pipeline import CHUNKS_PER_STEP
+from ..recognizer import Front, Recognizer
+from ..snapshot import Position, unpack
 from .config import Refused, SchedulerConfig
 from .live import LiveStream, Runtime, StreamFailed
 from .slots import Slots, Turn
-from .snapshot import Position, unpack
 from .times import StepTimes
 
 

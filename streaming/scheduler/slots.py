@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..events import Event
 from ..recognizer import Reader, Recognizer
+from ..snapshot import Position, pack
 from ..state import State
-from .snapshot import Position, pack
 
 Audio = NDArray[np.float32]
 

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..events import Transcript
-from ..pipeline import Front
-from ..recognizer import Recognizer
+from ..recognizer import Front, Recognizer
 from ..scheduler import SchedulerConfig
 
 

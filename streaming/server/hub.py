@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, Self
 
-from ..pipeline import Front
+from ..recognizer import Front
 from ..scheduler import Refused, Scheduler
 from .config import Engine, ServedModel, ServerConfig
 from .metrics import Metrics

@@ -1,4 +1,4 @@
-"""A scheduled stream as bytes, in the form of `riverrun.streaming.Stream.save`: either can go on with what the other saved."""
+"""A stream as bytes: what `Stream` or the scheduler saved, either can go on with."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..pipeline import Front
-from ..recognizer import Reader
-from ..state import State, StateError
+from .recognizer import Front, Reader
+from .state import State, StateError
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def pack(position: Position, reader: Reader, state: State) -> bytes:
     """Serialise a stream as safetensors; ``state`` holds its slot alone."""
     tensors = {f"state.{name}": t.detach().cpu().contiguous() for name, t in state.named_tensors()}
     tensors["pending"] = torch.from_numpy(position.pending.copy())
-    tensors["reader"] = _bytes(json.dumps({"heard": position.heard, "finished": False, "reader": reader.save()}).encode())
+    tensors["reader"] = _bytes(json.dumps({"heard": position.heard, "reader": reader.save()}).encode())
     tensors["front"] = _bytes(position.front or b"\0")
     return save(tensors)
 

@@ -1,0 +1,79 @@
+"""Entmax attention cases, each with its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..entmax import entmax_attention, reference
+from .case import Case, upstream, with_gradients
+
+B, H, D = 32, 8, 64
+CHUNK, LEFT = 64, 448
+
+
+def _inputs(batch: int, frames: int, same: bool) -> Callable[[int], tuple[Any, ...]]:
+    def inputs(seed: int) -> tuple[Any, ...]:
+        generator = torch.Generator("cuda").manual_seed(seed)
+        q, k, v = (torch.randn(batch, frames, H, D, device="cuda", generator=generator).bfloat16() for _ in range(3))
+        alpha = torch.full((H,), 1.5, device="cuda") if same else torch.linspace(1.2, 1.9, H, device="cuda")
+        return q, k, v, alpha, torch.full((batch,), frames, device="cuda")
+
+    return inputs
+
+
+def _ours(chunk: int, left: int) -> Callable[..., tuple[Tensor, ...]]:
+    def ours(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        return with_gradients(lambda q, k, v, alpha: entmax_attention(q, k, v, alpha, lengths, chunk, left), q, k, v, alpha)
+
+    return ours
+
+
+def _definition(chunk: int, left: int) -> Callable[..., tuple[Tensor, ...]]:
+    def definition(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        options = chunk, left, D**-0.5
+        out, tau = reference.forward(q, k, v, alpha, lengths, None, *options)
+        return out, *reference.backward(upstream(out.shape).to(out.dtype), q, k, v, alpha, lengths, None, tau, *options)
+
+    return definition
+
+
+def _package(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, _: Tensor) -> tuple[Tensor, ...]:
+    """Learned α under the same mask, by bisection over materialised scores."""
+    from entmax import entmax_bisect
+
+    i = torch.arange(q.shape[1], device=q.device)
+    start = (i // CHUNK * CHUNK)[:, None]
+    masked = (i < start - LEFT) | (i >= start + CHUNK)
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor) -> Tensor:
+        score = torch.einsum("bihd,bjhd->bhij", q, k).float() * D**-0.5
+        p = entmax_bisect(score.masked_fill(masked, -1e9), alpha[None, :, None, None].expand(len(q), -1, q.shape[1], 1), dim=-1, n_iter=25)
+        return torch.einsum("bhij,bjhd->bihd", p.to(v.dtype), v)
+
+    return with_gradients(attend, q, k, v, alpha)
+
+
+def _adasplash(q: Tensor, k: Tensor, v: Tensor, _: Tensor, __: Tensor) -> tuple[Tensor, ...]:
+    """One fixed α, and no gradient of it; the whole of a short input."""
+    from adasplash import adasplash_no_block_mask
+
+    def attend(*x: Tensor) -> Tensor:
+        return adasplash_no_block_mask(*(y.transpose(1, 2).contiguous() for y in x), alpha=1.5).transpose(1, 2)
+
+    return with_gradients(attend, q, k, v)
+
+
+CASES = [
+    Case(
+        "entmax", "learned α, gradient", f"B8 T1024 H{H} D{D} chunk {CHUNK} left {LEFT} bf16", _inputs(8, 1024, False),
+        _definition(CHUNK, LEFT), _ours(CHUNK, LEFT), lambda q, *_: 11 * q.nbytes, _package, "entmax, bisection", tolerance=2e-2,
+    ),
+    Case(
+        "entmax", "α = 1.5, gradient", f"B{B} T512 H{H} D{D} bf16", _inputs(B, 512, True),
+        _definition(512, 0), _ours(512, 0), lambda q, *_: 11 * q.nbytes, _adasplash, "adasplash", tolerance=2e-2,
+    ),
+]  # fmt: skip
