@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)  ## install everything and transcribe a bundled recording, live
-	$(BIN)/riverrun transcribe examples/prompts.ogg --live --realtime
+	$(BIN)/riverrun transcribe cli/demo/prompts.ogg --live --realtime
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -1,6 +1,7 @@
 """The layout is what the design says: rooms, arrows, packaging."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -85,3 +86,8 @@ def test_wheel_in_a_clean_environment_imports_everything(tmp_path: Path) -> None
         f"for name in {sorted(packages_on_disk())!r}: importlib.import_module(name)\n"
     )
     subprocess.run([tmp_path / "env" / "bin" / "python", "-c", check], check=True, cwd=tmp_path)
+
+
+def test_the_demo_has_its_recording() -> None:
+    (recording,) = re.findall(r"riverrun transcribe (\S+)", (ROOT / "Makefile").read_text())
+    assert (ROOT / recording).is_file()
