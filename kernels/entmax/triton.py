@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..window_attention.triton import load_rows, product, store_rows
+from ..tiles import load_rows, product, store_rows
 from .reference import wide
 
 

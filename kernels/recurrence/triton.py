@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..window_attention.triton import load_rows, product
+from ..tiles import load_rows, product
 from .reference import wide
 
 LOG2E = tl.constexpr(1.4426950408889634)

@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..tiles import load_rows, store_rows
+
 LOG2E = tl.constexpr(1.4426950408889634)
 
 
@@ -24,20 +26,6 @@ def load_halves(x_ptr, rows, valid, WIDTH: tl.constexpr, PADDED: tl.constexpr):
     inside = valid[:, None] & (d < WIDTH // 2)[None]
     at = x_ptr + rows[:, None] + d[None]
     return tl.load(at, mask=inside, other=0.0), tl.load(at + WIDTH // 2, mask=inside, other=0.0)
-
-
-@triton.jit
-def load_rows(x_ptr, rows, valid, WIDTH: tl.constexpr, PADDED: tl.constexpr):
-    """Whole rows of ``x``."""
-    d = tl.arange(0, PADDED)
-    return tl.load(x_ptr + rows[:, None] + d[None], mask=valid[:, None] & (d < WIDTH)[None], other=0.0)
-
-
-@triton.jit
-def store_rows(x_ptr, rows, x, valid, WIDTH: tl.constexpr, PADDED: tl.constexpr):
-    """Whole rows of ``x``."""
-    d = tl.arange(0, PADDED)
-    tl.store(x_ptr + rows[:, None] + d[None], x, mask=valid[:, None] & (d < WIDTH)[None])
 
 
 @triton.jit

@@ -13,27 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..tiles import load_rows, product, store_rows
+
 LOG2E = tl.constexpr(1.4426950408889634)
-
-
-@triton.jit
-def load_rows(x_ptr, rows, valid, WIDTH: tl.constexpr, PADDED: tl.constexpr):
-    """Rows of one head."""
-    d = tl.arange(0, PADDED)
-    return tl.load(x_ptr + rows[:, None] + d[None], mask=valid[:, None] & (d < WIDTH)[None], other=0.0)
-
-
-@triton.jit
-def store_rows(x_ptr, rows, x, valid, WIDTH: tl.constexpr, PADDED: tl.constexpr):
-    """Rows of one head."""
-    d = tl.arange(0, PADDED)
-    tl.store(x_ptr + rows[:, None] + d[None], x.to(x_ptr.dtype.element_ty), mask=valid[:, None] & (d < WIDTH)[None])
-
-
-@triton.jit
-def product(a, b):
-    """Matrix product; float32 keeps its precision on tensor cores."""
-    return tl.dot(a, b, input_precision="tf32x3")
 
 
 @triton.jit

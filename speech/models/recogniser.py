@@ -75,11 +75,6 @@ class Recogniser(nn.Module):
             )
             self.joiner = Joiner(dim, t.dim, t.joiner, config.vocabulary)
 
-    def encode(self, features: Tensor, lengths: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
-        """Log-mel features (B, T, bins), (B,) to hidden frames (B, ⌈T/4⌉, dim), (B,)."""
-        x, lengths = self.normalise(features, lengths)
-        return self.encoder(x, lengths, context)
-
     def predict(self, labels: Tensor, counts: Tensor) -> Tensor:
         """The label side (B, U + 1, P) of labels (B, U), (B,): after a blank, which stands for "nothing yet", and after each label."""
         if self.predictor is None:
