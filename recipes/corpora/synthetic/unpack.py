@@ -17,7 +17,7 @@ from .engine import SynthesisError
 
 PACKAGES = (
     "espeak-ng-data", "libespeak-ng1", "libsonic0", "libflite1", "libasound2", "festival", "libestools2.5", "festlex-cmu", "festlex-poslex",
-    "festvox-kdlpc16k", "festvox-us-slt-hts",
+    "festvox-kallpc16k", "festvox-kdlpc16k", "festvox-us-slt-hts",
 )  # fmt: skip
 _STAND_INS = {
     "pcaudio": (
