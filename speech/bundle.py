@@ -15,6 +15,7 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from . import storage
 from .attention import Context
 from .configuration import ConfigurationError, from_dict, to_dict
 from .models.recogniser import Recogniser, RecogniserConfig
@@ -121,11 +122,16 @@ def load_bundle(name: str, device: str | torch.device = "cpu") -> Bundle:
     return Bundle(folder, config, network.eval().to(device), tokenizer, (folder / "card.md").read_text(encoding="utf-8"))
 
 
-def save_bundle(folder: Path, config: BundleConfig, network: Recogniser, tokenizer: Tokenizer, card: str) -> None:
-    """Write a bundle with weights in float16; each file appears whole or not at all."""
+def save_bundle(
+    folder: Path, config: BundleConfig, network: Recogniser, tokenizer: Tokenizer, card: str, *, weights: str = "float16"
+) -> None:
+    """Write a bundle; each file appears whole or not at all.
+
+    ``weights`` is how they are stored: "float16", or "int8" for half the size (see `riverrun.speech.storage`).
+    """
+    packed = storage.pack(network.state_dict(), weights)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: t.detach().half().cpu().contiguous() for name, t in network.state_dict().items()}
-    _replace(folder / "model.safetensors", lambda path: save_file(weights, path))
+    _replace(folder / "model.safetensors", lambda path: save_file(packed, path))
     _replace(folder / "tokenizer.model", lambda path: path.write_bytes(tokenizer.data))
     _replace(folder / "card.md", lambda path: path.write_text(card, encoding="utf-8"))
     text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
@@ -155,8 +161,8 @@ def _read_config(folder: Path) -> BundleConfig:
 def _load_weights(network: Recogniser, folder: Path) -> None:
     path = folder / "model.safetensors"
     try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
+        weights = storage.unpack(load_file(path))
+    except (SafetensorError, OSError, ValueError) as error:
         raise BundleError(f"{path} is damaged: {error}") from None
     expected = network.state_dict()
     for name in expected.keys() - weights.keys():
@@ -166,4 +172,4 @@ def _load_weights(network: Recogniser, folder: Path) -> None:
     for name, tensor in expected.items():
         if weights[name].shape != tensor.shape:
             raise BundleError(f"{path}: {name} has shape {tuple(weights[name].shape)}, config.yaml says {tuple(tensor.shape)}")
-    network.load_state_dict({name: t.float() for name, t in weights.items()})
+    network.load_state_dict(weights)

@@ -8,7 +8,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from riverrun.speech.bundle import BundleError, available, load_bundle
+from riverrun.speech import storage
+from riverrun.speech.bundle import BundleError, available, load_bundle, save_bundle
 
 from ..tiny import tiny_bundle
 
@@ -59,6 +60,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing weight": (lambda b: reweigh(b, lambda w: w.pop("ctc.bias")), "lacks ctc.bias"),
     "extra weight": (lambda b: reweigh(b, lambda w: w.update(extra=torch.zeros(1))), "holds extra, which config.yaml has no place for"),
     "damaged weights": (lambda b: (b / "model.safetensors").write_bytes(b"PK pickle"), "is damaged"),
+    "bytes without scale": (
+        lambda b: reweigh(b, lambda w: w.update({"ctc.weight": torch.zeros(40, 16, dtype=torch.int8)})),
+        "ctc.weight is stored as bytes without a scale for each row",
+    ),
+    "scale without bytes": (lambda b: reweigh(b, lambda w: w.update({"no:scale": torch.zeros(1)})), "no:scale scales nothing"),
     "damaged tokenizer": (
         lambda b: (b / "tokenizer.model").write_bytes(b"nothing"),
         "is broken: the tokenizer is not a sentencepiece model",
@@ -83,3 +89,33 @@ def test_unknown_name_lists_what_there_is() -> None:
 
 def test_shipped_default_loads() -> None:
     assert load_bundle("default").folder in [folder for _, folder, _ in available()]
+
+
+def test_bytes_hold_a_model_in_half_the_size(bundle: Path, tmp_path: Path) -> None:
+    half = load_bundle(str(bundle))
+    save_bundle(tmp_path / "small", half.config, half.network, half.tokenizer, half.card, weights="int8")
+    small = load_bundle(str(tmp_path / "small"))
+    stored = load_file(tmp_path / "small" / "model.safetensors")
+    before, after = half.network.state_dict(), small.network.state_dict()
+    for name, weight in before.items():
+        rows = weight.flatten(1) if weight.dim() > 1 else None
+        assert stored[name].dtype == (torch.float16 if rows is None else torch.int8) and after[name].dtype == torch.float32
+        step = torch.zeros(()) if rows is None else rows.abs().amax(1) / 127
+        off = (after[name] - weight).abs()
+        assert (off <= (off if rows is None else (step / 2 * 1.001).reshape(-1, *[1] * (weight.dim() - 1)))).all(), name
+        assert rows is not None or torch.equal(after[name], weight)
+    values = sum(t.numel() for t in before.values())
+    assert sum(t.numel() * t.element_size() for t in stored.values()) < 1.35 * values  # tiny rows: the scales weigh
+    save_bundle(tmp_path / "again", small.config, small.network, small.tokenizer, small.card, weights="int8")
+    again = load_bundle(str(tmp_path / "again")).network.state_dict()
+    assert all(torch.allclose(again[name], weight, rtol=1e-6, atol=0) for name, weight in after.items())
+
+
+def test_a_row_of_zeros_stays_zero_and_nan_is_refused() -> None:
+    packed = storage.pack({"w": torch.tensor([[0.0, 0.0], [-2.0, 1.0]])}, "int8")
+    assert packed["w"].tolist() == [[0, 0], [-127, 64]] and torch.equal(storage.unpack(packed)["w"][0], torch.zeros(2))
+    for kind, weight in (("int8", torch.tensor([[torch.nan]])), ("float16", torch.tensor([1e6]))):
+        with pytest.raises(ValueError, match=f"w holds weights that {kind} cannot: NaN, infinite or too large"):
+            storage.pack({"w": weight}, kind)
+    with pytest.raises(ValueError, match="unknown storage 'int4' of weights: choose float16 or int8"):
+        storage.pack({}, "int4")
