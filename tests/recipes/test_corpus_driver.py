@@ -10,6 +10,7 @@ from riverrun.recipes.corpora.synthetic.driver import Driver, Summary
 from riverrun.recipes.corpora.synthetic.engine import SynthesisError, Voice
 from riverrun.recipes.corpora.synthetic.part import Part, whole_lines
 from riverrun.recipes.corpora.synthetic.render import Rendering
+from riverrun.recipes.corpora.synthetic.script import Line
 from riverrun.recipes.corpora.synthetic.voices import Cast, Variation
 
 from .fake_engine import FakeEngine
@@ -26,14 +27,14 @@ def driver(root: Path, out: Path, jobs: int = 1, cast: Cast = CAST) -> Driver:
 
 
 def run(root: Path, out: Path, sentences: list[str], jobs: int = 1) -> Summary:
-    return driver(root, out, jobs).run(sentences)
+    return driver(root, out, jobs).run([Line(sentence) for sentence in sentences])
 
 
 def test_a_corpus_survives_crashes_hangs_and_refusals_and_reads_back(tmp_path: Path) -> None:
     out = tmp_path / "out"
     sentences = [SENTENCES[0], "please crash now", SENTENCES[1], "now hang on", "you may refuse it", "this is misread", SENTENCES[2]]
     seen: list[tuple[int, int]] = []
-    summary = driver(tmp_path, out, jobs=2).run(sentences, progress=lambda done, of: seen.append((done, of)))
+    summary = driver(tmp_path, out, jobs=2).run([Line(s) for s in sentences], progress=lambda done, of: seen.append((done, of)))
     assert (summary.clips, summary.failed) == (3, 4)
     assert seen[-1] == (7, 7)
     reasons = {row["sentence"]: row["reason"] for row in whole_lines(out / "failed.jsonl")}

@@ -1,4 +1,4 @@
-"""Make a packed corpus of synthetic speech from a file of sentences."""
+"""Make a packed corpus of synthetic speech from a file of sentences, or of sentences with translations."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from ..text import speakable
 from .driver import Driver
 from .engine import SynthesisError
+from .script import read_pairs, read_text
 from .voices import DEFAULT, read_cast
 
 
@@ -21,7 +21,12 @@ def parser() -> argparse.ArgumentParser:
         "taken up again by the same command.",
     )
     add = result.add_argument
-    add("--text", type=Path, required=True, help="one sentence per line; those with digits or symbols are left out")
+    script = result.add_mutually_exclusive_group(required=True)
+    script.add_argument("--text", type=Path, help="one sentence per line; those with digits or symbols are left out")
+    script.add_argument(
+        "--pairs", type=Path, help="sentences with translations, kept in the manifest: source TAB target, or .jsonl with text, translation"
+    )
+    add("--target-lang", help="language of the translations, where the pairs do not say it, for instance de")
     add("--out", type=Path, required=True, help="folder of the corpus")
     add("--root", type=Path, default=Path("/"), help="folder with the engines' Debian packages unpacked; / for installed ones")
     add("--config", type=Path, default=DEFAULT, help="voices, hold-outs and variation (default: %(default)s)")
@@ -43,10 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.list:
             print("\n".join(f"{voice.id}\t{voice.weight:.4f}" for voice in cast.voices))
             return 0
-        sentences, unread = read_sentences(options.text)
-        print(f"{len(sentences)} sentences, {unread} left out; {len(cast.voices)} voices", file=sys.stderr)
+        lines, unread = read_text(options.text) if options.text else read_pairs(options.pairs, options.target_lang)
+        print(f"{len(lines)} sentences, {unread} left out; {len(cast.voices)} voices", file=sys.stderr)
         driver = Driver(cast, options.root, options.out, jobs=options.jobs)
-        summary = driver.run(sentences, repeat=options.repeat, progress=_show if sys.stderr.isatty() else None)
+        summary = driver.run(lines, repeat=options.repeat, progress=_show if sys.stderr.isatty() else None)
     except SynthesisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -56,22 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
     engines = ", ".join(f"{name} {hours:.2f} h" for name, hours in sorted(summary.hours_by_engine.items()))
     print(f"{summary.clips} clips, {summary.hours:.2f} h ({engines}); {summary.failed} failed, see {options.out / 'failed.jsonl'}")
     return 0
-
-
-def read_sentences(path: Path) -> tuple[list[str], int]:
-    """Speakable sentences of a text file, and how many lines were left out.
-
-    Raises:
-        SynthesisError: the file cannot be read, or has none.
-    """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SynthesisError(f"{path}: {error.strerror.lower() if isinstance(error, OSError) and error.strerror else error}") from None
-    sentences = [text for text in map(speakable, lines) if text is not None]
-    if not sentences:
-        raise SynthesisError(f"{path} has no sentence that can be spoken: one per line, without digits or symbols")
-    return sentences, len(lines) - len(sentences)
 
 
 def _show(done: int, of: int) -> None:

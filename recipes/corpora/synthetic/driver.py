@@ -17,6 +17,7 @@ from typing import Any
 
 from .engine import Engine, SynthesisError
 from .part import Part, whole_lines
+from .script import Line
 from .voices import Cast
 from .worker import ENGINES, Task, work
 
@@ -75,13 +76,15 @@ class Driver:
         self._engines, self._patience = engines, patience_s
         self._context = multiprocessing.get_context("spawn")
 
-    def run(self, sentences: Sequence[str], *, repeat: int = 1, progress: Callable[[int, int], None] | None = None) -> Summary:
-        """Speak every sentence ``repeat`` times, by voices drawn anew; ``progress(done, of)`` is called now and then.
+    def run(self, lines: Sequence[Line], *, repeat: int = 1, progress: Callable[[int, int], None] | None = None) -> Summary:
+        """Speak every line ``repeat`` times, by voices drawn anew; ``progress(done, of)`` is called now and then.
 
         Raises:
             SynthesisError: the folder holds another corpus, an engine is missing, or workers crash again and again.
         """
-        tasks = [Task(turn * len(sentences) + index, sentence) for turn in range(repeat) for index, sentence in enumerate(sentences)]
+        tasks = [
+            Task(turn * len(lines) + index, line.sentence, dict(line.extra)) for turn in range(repeat) for index, line in enumerate(lines)
+        ]
         self._claim(tasks)
         if not (self.out / "manifest.jsonl").exists():
             done = {row["id"] for row in (*self._gather("part"), *self._gather("failed"))}

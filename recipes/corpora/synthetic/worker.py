@@ -6,7 +6,7 @@ import random
 import re
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,11 @@ _RESPELLED = {
 
 @dataclass(frozen=True)
 class Task:
-    """A sentence to speak; ``id`` is distinct within a run and seeds everything that is random about its clip."""
+    """A sentence to speak; ``id`` is distinct within a run and seeds everything that is random about its clip; ``extra`` joins its row."""
 
     id: int
     sentence: str
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def same_words(spoken: str, sentence: str) -> bool:
@@ -75,8 +76,8 @@ def make_clip(task: Task, cast: Cast, engines: Mapping[str, Engine]) -> tuple[np
     except SynthesisError as error:
         raise SynthesisError(f"{voice.id}: {error}") from None
     row = {
-        "id": task.id, "text": text, "sentence": task.sentence, "speaker": voice.id, "engine": voice.engine, "lang": cast.language,
-        "duration": round(seconds, 3), "words": [word for word in words if word[0]],
+        **task.extra, "id": task.id, "text": text, "sentence": task.sentence, "speaker": voice.id, "engine": voice.engine,
+        "lang": cast.language, "duration": round(seconds, 3), "words": [word for word in words if word[0]],
         "rate": round(style.rate, 2), "warp": round(style.warp, 3),
     }  # fmt: skip
     return clip, row
