@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -180,13 +180,20 @@ class ConformerEncoder(StreamingModule):
     def _layers(self) -> list[ConformerLayer]:
         return list(self.layers)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, lengths: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
-        """``context`` replaces the encoder's own for this pass: training draws one per step."""
+    def forward(
+        self, x: Tensor, lengths: Tensor, context: Context | None = None, after: Callable[[int, Tensor], None] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``context`` replaces the encoder's own for this pass: training draws one per step.
+
+        ``after`` is called with each layer's number, from 1, and its output (B, ⌈T/4⌉, dim).
+        """
         x, lengths = self.subsampling(x, lengths)
         mask = attention_mask(context or self.context, lengths, x.shape[1])
         x = self.dropout(zero_padding(x, lengths))
-        for layer in self._layers():
+        for number, layer in enumerate(self._layers(), 1):
             x, _ = layer(x, lengths, mask)
+            if after is not None:
+                after(number, x)
         return x, lengths
 
     def init_state(self, slots: int, like: Tensor) -> States:
