@@ -23,6 +23,7 @@ from .render import SAMPLE_RATE, render
 from .voices import Cast
 
 ENGINES: Mapping[str, Callable[[Path, list[Voice], Path], Engine]] = {"espeak": Espeak, "flite": Flite, "festival": Festival}
+_ATTEMPTS = 3  # what one voice misreads or overflows at, another often says: a set for measuring should be whole
 _CHARACTERS_PER_SECOND = (1.5, 35.0)
 # Words that an engine respells to get a reading right.
 _RESPELLED = {
@@ -49,15 +50,15 @@ def same_words(spoken: str, sentence: str) -> bool:
     return letters(spoken) == letters(sentence)
 
 
-def make_clip(task: Task, cast: Cast, engines: Mapping[str, Engine]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Speak one sentence: int16 at 16 kHz, and its manifest row (without its place in a file).
+def make_clip(task: Task, cast: Cast, engines: Mapping[str, Engine], attempt: int = 0) -> tuple[np.ndarray, dict[str, Any]]:
+    """Speak one sentence: int16 at 16 kHz, and its manifest row (without its place in a file). Each ``attempt`` draws a voice anew.
 
     The row's ``words`` are ``[word, start s, end s]`` and spell ``text``; an entry has two words where the engine runs them together.
 
     Raises:
         SynthesisError: the engine failed, spoke other words, or took an unlikely time.
     """
-    rng = random.Random(f"{cast.seed}-{task.id}")  # noqa: S311
+    rng = random.Random(f"{cast.seed}-{task.id}" + (f"-{attempt}" if attempt else ""))  # noqa: S311
     voice = rng.choices(cast.voices, [voice.weight for voice in cast.voices])[0]
     style = cast.style.draw(voice, rng)
     try:
@@ -100,10 +101,7 @@ def work(
         with Part(out, index) as part:
             for position, task in enumerate(tasks):
                 report.send(position)
-                try:
-                    part.add(*make_clip(task, cast, ready))
-                except SynthesisError as error:
-                    part.fail({"id": task.id, "sentence": task.sentence, "reason": str(error)})
+                _speak(task, cast, ready, part)
     except BrokenPipeError:
         return  # the driver is gone
     except OSError as error:
@@ -111,3 +109,14 @@ def work(
     finally:
         for engine in ready.values():
             engine.close()
+
+
+def _speak(task: Task, cast: Cast, engines: Mapping[str, Engine], part: Part) -> None:
+    reasons = []
+    for attempt in range(_ATTEMPTS):
+        try:
+            part.add(*make_clip(task, cast, engines, attempt))
+            return
+        except SynthesisError as error:
+            reasons.append(str(error))
+    part.fail({"id": task.id, "sentence": task.sentence, "reason": "; ".join(reasons)})
