@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from riverrun.speech.tokenizer import Tokenizer
 
-from ..corpora.packed import PackedCorpus
+from ..corpora.packed import PackedCorpus, Utterance
 from ..corpora.text import transcript
 
 
@@ -64,8 +64,7 @@ class DeviceCorpus:
         start, samples, labels = [], [], []
         for utterance in corpus:
             ids = self.tokenizer.encode(transcript(utterance.text))
-            # CTC needs a frame of 40 ms per label, and playing speed shortens
-            if not ids or utterance.samples > self.longest or len(ids) > utterance.samples // 640 - 2:
+            if not self.take(utterance, ids):
                 self.left_out += 1
                 continue
             start.append(len(self.audio) + utterance.start)
@@ -82,6 +81,11 @@ class DeviceCorpus:
         self.repeat = np.append(self.repeat, np.full(len(samples), source.repeat))
         self.seconds = np.append(self.seconds, np.array(samples) / 16000)
         self.label_counts = np.append(self.label_counts, [len(i) for i in labels])
+
+    def take(self, utterance: Utterance, ids: list[int]) -> bool:
+        """Whether an utterance with these labels is of use; a corpus that holds more than transcripts takes in the rest here."""
+        # CTC needs a frame of 40 ms per label, and playing speed shortens
+        return bool(ids) and utterance.samples <= self.longest and len(ids) <= utterance.samples // 640 - 2
 
     def batch(self, index: Tensor, size: int, speed: Tensor, most: int | None = None) -> Batch:
         """Gather utterances ``index`` (B,) into ``size`` samples, played ``speed`` (B,) times as fast.
