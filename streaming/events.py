@@ -10,12 +10,24 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a transcript; ``end`` is exclusive."""
+    """One word of a transcript or translation; ``end`` is exclusive.
+
+    Attributes:
+        text: the word.
+        start: when it is spoken; of a translated word, when what it translates is spoken, as far as attention can tell.
+        end: likewise.
+        confidence: 1 where the model gives none.
+        emitted_ms: of a translated word that is written for good: source audio heard when it was written, in ms since the stream began.
+        source_ms: of a translated word: where in the source its attention has its peak, in ms since the stream began; None for a model
+            without cross-attention.
+    """
 
     text: str
     start: float
     end: float
     confidence: float
+    emitted_ms: float | None = None
+    source_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -27,10 +39,11 @@ class Event:
 
 @dataclass(frozen=True)
 class Partial(Event):
-    """Text of the running segment so far; a later event may revise it."""
+    """Text of the running segment so far; a later event may revise it, save its first ``stable`` characters."""
 
     text: str
     words: tuple[Word, ...] = field(default=())
+    stable: int = 0
 
 
 @dataclass(frozen=True)
