@@ -1,154 +1,42 @@
-"""Training data that lives on the accelerator: packed int16 audio, batched by length with few distinct shapes.
-
-Hours of 16 kHz speech fit a GPU's memory (115 MB an hour), so a batch is one gather there: no decoding, no copies,
-no workers. Lengths are rounded up to a few sizes, since every new shape costs plans and compilations.
-"""
+"""Batches for training: packed corpora on the accelerator, in an order that a restart repeats."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from riverrun.speech.tokenizer import Tokenizer
 
-from ..corpora.packed import PackedCorpus, Utterance
-from ..corpora.text import transcript
+from .arrivals import Arrivals
+from .corpus import Batch, DeviceCorpus, Part, Source, read_part
+from .plan import Plan, Planned
 
-
-class Batch(NamedTuple):
-    """Audio (B, N) float32 in [-1, 1], samples (B,), labels (B, U) padded with 0, label counts (B,)."""
-
-    audio: Tensor
-    samples: Tensor
-    labels: Tensor
-    counts: Tensor
-
-
-@dataclass(frozen=True)
-class Source:
-    """One packed corpus and how often an epoch holds it."""
-
-    path: str
-    repeat: float = 1.0
-
-
-class DeviceCorpus:
-    """Utterances of packed corpora in one int16 tensor on ``device``.
-
-    Args:
-        tokenizer: text to labels.
-        longest_s: utterances beyond it are left out, as are those with more labels than frames can hold.
-        device: where the audio lies.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, longest_s: float, device: torch.device):
-        self.tokenizer, self.longest, self.device = tokenizer, int(longest_s * 16000), device
-        self.audio = torch.zeros(0, dtype=torch.int16, device=device)
-        self.start = self.samples = self.counts = torch.zeros(0, dtype=torch.long, device=device)
-        self.labels = torch.zeros(0, 0, dtype=torch.long, device=device)
-        self.repeat, self.seconds, self.label_counts = np.zeros(0), np.zeros(0), np.zeros(0, dtype=int)
-        self.left_out = 0
-
-    def add(self, source: Source) -> None:
-        """Take in one packed corpus."""
-        corpus = PackedCorpus(Path(source.path))
-        start, samples, labels = [], [], []
-        for utterance in corpus:
-            ids = self.tokenizer.encode(transcript(utterance.text))
-            if not self.take(utterance, ids):
-                self.left_out += 1
-                continue
-            start.append(len(self.audio) + utterance.start)
-            samples.append(utterance.samples)
-            labels.append(torch.tensor(ids))
-
-        def extend(old: Tensor, new: list[int]) -> Tensor:
-            return torch.cat([old, torch.tensor(new, dtype=torch.long, device=self.device)])
-
-        self.audio = torch.cat([self.audio, torch.from_numpy(corpus.audio).to(self.device)])
-        self.start, self.samples = extend(self.start, start), extend(self.samples, samples)
-        self.counts = extend(self.counts, [len(i) for i in labels])
-        self.labels = torch.nn.utils.rnn.pad_sequence([*self.labels.cpu(), *labels], batch_first=True).to(self.device)
-        self.repeat = np.append(self.repeat, np.full(len(samples), source.repeat))
-        self.seconds = np.append(self.seconds, np.array(samples) / 16000)
-        self.label_counts = np.append(self.label_counts, [len(i) for i in labels])
-
-    def take(self, utterance: Utterance, ids: list[int]) -> bool:
-        """Whether an utterance with these labels is of use; a corpus that holds more than transcripts takes in the rest here."""
-        # CTC needs a frame of 40 ms per label, and playing speed shortens
-        return bool(ids) and utterance.samples <= self.longest and len(ids) <= utterance.samples // 640 - 2
-
-    def batch(self, index: Tensor, size: int, speed: Tensor, most: int | None = None) -> Batch:
-        """Gather utterances ``index`` (B,) into ``size`` samples, played ``speed`` (B,) times as fast.
-
-        ``most`` is the largest number of labels among them; whoever knows it spares a wait for the device.
-        """
-        index = index.to(self.audio.device)
-        speed = torch.maximum(speed.to(self.audio.device), self.samples[index] / size)  # played too slowly, its end would be cut off
-        position = torch.arange(size, device=self.audio.device) * speed[:, None]
-        whole = position.floor()
-        weight, whole = position - whole, whole.long()
-        samples = (self.samples[index] / speed).floor().long().clamp(max=size) - 1
-        where = (self.start[index, None] + whole).clamp(max=len(self.audio) - 2)
-        audio = torch.lerp(self.audio[where].float(), self.audio[where + 1].float(), weight) / 32768
-        audio = audio * (torch.arange(size, device=audio.device) < samples[:, None])
-        counts = self.counts[index]
-        return Batch(audio, samples, self.labels[index, : int(counts.max()) if most is None else most], counts)
-
-
-class Plan(IterableDataset):
-    """Endless shuffled batches of utterance numbers, each from one length bucket: ``(index (B,), samples)``.
-
-    Args:
-        seconds: (N,) durations.
-        repeat: (N,) how often an epoch holds each utterance; fractions by chance.
-        buckets: upper lengths in seconds; a batch is padded to its bucket.
-        budget_s: seconds of audio in a batch, padding included.
-        seed: order of everything.
-        longest_s: leave out longer buckets.
-    """
-
-    def __init__(self, seconds: np.ndarray, repeat: np.ndarray, buckets: Sequence[float], budget_s: float, seed: int, longest_s: float):
-        self.seconds, self.repeat, self.budget_s, self.seed = seconds, repeat, budget_s, seed
-        self.buckets = [b for b in sorted(buckets) if b <= longest_s]
-
-    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
-        random = np.random.default_rng(self.seed)
-        while True:
-            batches = []
-            copies = np.floor(self.repeat + random.random(len(self.repeat))).astype(int)
-            order = random.permutation(np.repeat(np.arange(len(self.seconds)), copies))
-            bucket = np.searchsorted(self.buckets, self.seconds[order])
-            for i, length in enumerate(self.buckets):
-                chosen = order[bucket == i]
-                size = max(1, int(self.budget_s / length))
-                batches += [(chosen[at : at + size], length) for at in range(0, len(chosen) - size + 1, size)]
-            if not batches:
-                raise ValueError("no full batch: use a smaller budget_s or more data")
-            for at in random.permutation(len(batches)):
-                chosen, length = batches[at]
-                yield torch.from_numpy(chosen), math.ceil(length * 16000)
+log = logging.getLogger(__name__)
 
 
 class AsrData(lightning.LightningDataModule):
     """Batches for `AsrModule`, gathered on its device.
 
+    Under several processes each holds its share of every corpus, and all have batches of the same shape in the same step.
+
     Args:
-        sources: packed corpora to train on; one that does not exist yet is picked up at a later epoch.
+        sources: packed corpora that stay for good; one that does not exist yet is taken in at a later epoch.
         tokenizer: path of a sentencepiece model.
+        watch: a folder whose sub-folders are packed corpora; those that appear while training runs are taken in at the next epoch.
+        watch_repeat: how often an epoch holds a corpus of ``watch``.
+        hours_on_device: memory for speech on each device, in hours (115 MB each), taken at once; when it is full the oldest corpora
+            of ``watch`` go. Without it the memory is as large as the corpora.
         buckets: batch lengths in seconds.
-        budget_s: seconds of audio per batch.
+        budget_s: seconds of audio per batch and device.
         speed: largest relative change of playing speed in training.
         short_epochs: epochs at the beginning that hold only utterances up to ``short_s`` seconds.
+        short_s: see ``short_epochs``.
         seed: order and chance of everything.
     """
 
@@ -156,6 +44,9 @@ class AsrData(lightning.LightningDataModule):
         self,
         sources: list[Source],
         tokenizer: str,
+        watch: str | None = None,
+        watch_repeat: float = 1.0,
+        hours_on_device: float | None = None,
         buckets: list[float] | None = None,
         budget_s: float = 800.0,
         speed: float = 0.1,
@@ -164,46 +55,97 @@ class AsrData(lightning.LightningDataModule):
         seed: int = 1,
     ):
         super().__init__()
-        self.sources, self.tokenizer = sources, Tokenizer.from_file(Path(tokenizer))
-        self.buckets = buckets or [2.5, 4.0, 6.0, 8.0, 11.0, 16.0]
+        if watch is not None and hours_on_device is None:
+            raise ValueError("data.watch needs data.hours_on_device: the memory that new corpora take turns in")
+        self.tokenizer = Tokenizer.from_file(Path(tokenizer))
+        self.hours_on_device = hours_on_device
+        self.buckets = sorted(buckets or [2.5, 4.0, 6.0, 8.0, 11.0, 16.0])
         self.budget_s, self.speed, self.seed = budget_s, speed, seed
         self.short_epochs, self.short_s = short_epochs, short_s
+        self.arrivals = Arrivals(sources, watch, watch_repeat, self._read)
         self._corpus: DeviceCorpus | None = None
-        self._waiting = list(sources)
+        self._held: list[tuple[Source, bool]] = []  # what the present epoch is made of, in order
+        self._restored: list[tuple[Source, bool]] | None = None
+
+    def _read(self, source: Source) -> Part:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return read_part(source, self.tokenizer, max(self.buckets), rank, world)
 
     def corpus(self, device: torch.device) -> DeviceCorpus:
-        """Everything that exists by now.
+        """Everything that is ready by now; called between two epochs.
 
         Raises:
-            ValueError: nothing does.
+            ValueError: nothing is, or it does not fit into the memory.
         """
+        found = self._agreed(self.arrivals.find())
         if self._corpus is None:
-            self._corpus = DeviceCorpus(self.tokenizer, max(self.buckets), device)
-        for source in [s for s in self._waiting if (Path(s.path) / "manifest.jsonl").exists()]:
-            self._corpus.add(source)
-            self._waiting.remove(source)
-        if not len(self._corpus.seconds):
-            raise ValueError("there is nothing to train on: check the paths of the packed corpora")
+            self._corpus = DeviceCorpus(device, self.hours_on_device)
+            self.arrivals.start(found if self._restored is None else self._restored)
+            ready = self.arrivals.take()
+            if self._restored is not None:
+                self._check_restored(ready)
+                self.arrivals.start([entry for entry in found if entry not in self._restored])
+        else:
+            count = self._agreed(self.arrivals.count_ready())
+            ready = self.arrivals.take(count)
+            self.arrivals.start(found)
+        if ready:
+            gone = self._corpus.add(ready)
+            self._held = [entry for entry in self._held + [(part.source, stay) for part, stay in ready] if entry[0] not in gone]
+            log.info("took in %s; dropped %s", [part.source.path for part, _ in ready], [source.path for source in gone])
+        if not self._corpus.parts:
+            raise ValueError("there is nothing to train on: check the paths of the packed corpora (data.sources, data.watch)")
         return self._corpus
+
+    def _agreed(self, value: Any) -> Any:
+        """The first rank's value, on all ranks; they find and finish reading at slightly different times."""
+        return self.trainer.strategy.broadcast(value) if self.trainer is not None and self.trainer.world_size > 1 else value
+
+    def _check_restored(self, ready: list[tuple[Part, bool]]) -> None:
+        read = [part.source for part, _ in ready]
+        for source, _ in self._restored or []:
+            if source not in read:
+                log.warning("%s is gone: this epoch goes on in another order than before the interruption", source.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"held": [(source.path, source.repeat, stay) for source, stay in self._held]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = [(Source(path, repeat), stay) for path, repeat, stay in state_dict["held"]]
 
     def train_dataloader(self) -> DataLoader:
         if self.trainer is None:
             raise ValueError("AsrData needs a trainer")
-        epoch = self.trainer.current_epoch
-        corpus = self.corpus(self.trainer.strategy.root_device)
-        longest = self.short_s if epoch < self.short_epochs else max(self.buckets)
-        plan = Plan(corpus.seconds, corpus.repeat, self.buckets, self.budget_s, self.seed + epoch, max(longest, min(self.buckets)))
+        trainer = self.trainer
+        corpus = self.corpus(trainer.strategy.root_device)
+        batches, taken = trainer.limit_train_batches, trainer.global_step * trainer.accumulate_grad_batches
+        # counted in steps, since a checkpoint may have been written anywhere within an epoch
+        epoch, skip = divmod(taken, batches) if isinstance(batches, int) else (trainer.current_epoch, taken)
+        longest = max(self.short_s, self.buckets[0]) if epoch < self.short_epochs else self.buckets[-1]
+        plan = Plan(
+            corpus.seconds,
+            corpus.repeat,
+            corpus.owner,
+            [b for b in self.buckets if b <= longest],
+            self.budget_s,
+            self.speed,
+            (self.seed, epoch),
+            trainer.global_rank,
+            trainer.world_size,
+            skip,
+        )
         return DataLoader(plan, batch_size=None)
 
-    def on_before_batch_transfer(self, batch: tuple[Tensor, int], dataloader_idx: int) -> tuple[Tensor, int, int]:
+    def on_before_batch_transfer(self, batch: Planned, dataloader_idx: int) -> tuple[Tensor, Tensor, int, int]:
         if self._corpus is None:
             raise ValueError("a batch arrived before its corpus was loaded")
-        index, size = batch
-        return index, size, int(self._corpus.label_counts[index.numpy()].max())
+        return batch.index, batch.speed, batch.samples, self._corpus.most_labels(batch.index.numpy())
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, int, int], dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor, int, int], dataloader_idx: int) -> Batch:
         if self._corpus is None:
             raise ValueError("a batch arrived before its corpus was loaded")
-        index, size, most = batch
-        speed = torch.empty(len(index)).uniform_(1 - self.speed, 1 + self.speed)
-        return self._corpus.batch(index, size, speed, most)
+        index, speed, samples, most = batch
+        return self._corpus.batch(index, samples, speed, most)
+
+
+__all__ = ["AsrData", "Batch", "DeviceCorpus", "Plan", "Source"]

@@ -8,7 +8,8 @@ import pytest
 import torch
 import yaml
 
-from riverrun.recipes.asr.data import DeviceCorpus, Plan, Source
+from riverrun.recipes.asr.corpus import DeviceCorpus, Source, read_part
+from riverrun.recipes.asr.plan import Plan
 from riverrun.recipes.corpora.packed import PackWriter
 from riverrun.speech import load
 
@@ -30,34 +31,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def corpus(folder: Path) -> DeviceCorpus:
-    held = DeviceCorpus(tiny_tokenizer(folder), 16.0, torch.device("cpu"))
-    held.add(Source(str(folder / "pack")))
+    held = DeviceCorpus(torch.device("cpu"))
+    held.add([(read_part(Source(str(folder / "pack")), tiny_tokenizer(folder), 16.0), True)])
     return held
 
 
 def test_batches_hold_the_audio_and_the_labels(folder: Path) -> None:
     held = corpus(folder)
-    batch = held.batch(torch.tensor([3, 0]), 40000, torch.ones(2))
+    batch = held.batch(torch.tensor([3, 0]), 40000, torch.ones(2), held.most_labels(np.array([3, 0])))
     pack = np.fromfile(folder / "pack" / "audio.raw", np.int16)
     start, size = int(held.start[3]), int(held.samples[3])
     np.testing.assert_allclose(batch.audio[0, : size - 1] * 32768, pack[start : start + size - 1], atol=0.01)
     assert batch.samples.tolist() == [size - 1, 15999] and not batch.audio[1, 16000:].any()
-    assert held.tokenizer.decode(batch.labels[0, : batch.counts[0]].tolist()) == SENTENCES[3]
+    assert tiny_tokenizer(folder).decode(batch.labels[0, : batch.counts[0]].tolist()) == SENTENCES[3]
 
 
 def test_faster_speech_is_shorter(folder: Path) -> None:
     held = corpus(folder)
-    assert held.batch(torch.tensor([0]), 40000, torch.tensor([1.25])).samples.item() == 16000 / 1.25 - 1
-    slowed = held.batch(torch.tensor([0]), 16000, torch.tensor([0.5]))  # would not fit: played only as slowly as fits
+    assert held.batch(torch.tensor([0]), 40000, torch.tensor([1.25]), 8).samples.item() == 16000 / 1.25 - 1
+    slowed = held.batch(torch.tensor([0]), 16000, torch.tensor([0.5]), 8)  # would not fit: played only as slowly as fits
     assert slowed.samples.item() == 15999
 
 
 def test_plan_is_repeatable_and_keeps_to_its_buckets(folder: Path) -> None:
     held = corpus(folder)
-    plan = Plan(held.seconds, held.repeat, [1.5, 2.0, 3.0], 6.0, seed=5, longest_s=2.0)
+    plan = Plan(held.seconds, held.repeat, held.owner, [1.5, 2.0], 6.0, 0.1, (5, 0))
     first, again = (list(itertools.islice(plan, 12)) for _ in range(2))
-    assert all(torch.equal(a, b) and m == n for (a, m), (b, n) in zip(first, again, strict=True))
-    for index, size in first:
+    assert all(torch.equal(a, b) and torch.equal(u, v) and m == n for (a, u, m), (b, v, n) in zip(first, again, strict=True))
+    for index, _, size in first:
         assert size in (24000, 32000) and (held.samples[index] <= size).all() and len(index) == int(6.0 / (size / 16000))
 
 
