@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,17 @@ Store = Annotated[
         help="Redis to keep snapshots in, so that streams outlive this process; in memory if not given.", metavar="URL", show_default=False
     ),
 ]
+Latencies = Annotated[
+    list[int],
+    typer.Option(
+        "--latency",
+        "-l",
+        help="Offer only this one; repeat it for more. The first is the default.",
+        metavar="MS",
+        min=1,
+        show_default=False,
+    ),
+]
 Pem = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
 
 
@@ -45,6 +57,7 @@ def serve(
     search: SearchOption = Search.greedy,
     beam: Beam = 4,
     device: Device = "cpu",
+    latency: Latencies = [],  # noqa: B006  # only ever read
     threads: Annotated[int | None, typer.Option(help="Processor threads.", min=1, max=256, show_default=False)] = None,
     drain: Annotated[float, typer.Option(help="Seconds that open streams may go on after SIGTERM.", min=0.001)] = 30.0,
     idle: Annotated[float, typer.Option(help="Seconds without audio after which a stream is closed.", min=0.001)] = 60.0,
@@ -67,7 +80,7 @@ def serve(
     scheduler = SchedulerConfig(max_streams=max_streams, utilisation=0.5 if calibrate else float("inf"))
     config = server.ServerConfig(scheduler, drain_s=drain, idle_s=idle, save_s=save_every)
     engine = server.Engine(
-        served([load_model(name, device) for name in models], search.value, beam),
+        served([load_model(name, device) for name in models], search.value, beam, latency),
         Resampler,
         lambda recording, rate: open_audio(recording).blocks(sample_rate=rate),
         {name: FORMATS[name].render for name in ("srt", "vtt")},
@@ -85,23 +98,27 @@ def server_package() -> Any:
     return server
 
 
-def served(models: list[SpeechModel], search: str = "greedy", beam: int = 4) -> tuple[ServedModel, ...]:
-    """Loaded models as the server takes them.
+def served(models: list[SpeechModel], search: str = "greedy", beam: int = 4, latencies: Sequence[int] = ()) -> tuple[ServedModel, ...]:
+    """Loaded models as the server takes them, under the latencies given or all of theirs.
 
     Raises:
-        UsageError: two have one name.
+        UsageError: two have one name, or one does not offer such a latency.
     """
     from riverrun.streaming.server import ServedModel
 
     names = [model.info["name"] for model in models]
     if len(set(names)) < len(names):
         raise UsageError(f"two models have one name ({', '.join(names)}); serve each once")
+    for model in models:
+        if missing := set(latencies) - set(model.info["latencies_ms"]):
+            offered = ", ".join(map(str, model.info["latencies_ms"]))
+            raise UsageError(f"model {model.info['name']} has no latency of {min(missing)} ms; choose from {offered}")
     return tuple(
         ServedModel(
             model.info["name"],
             tuple(model.info["languages"]),
-            tuple(model.info["latencies_ms"]),
-            model.info["default_latency_ms"],
+            tuple(latencies or model.info["latencies_ms"]),
+            next(iter(latencies), model.info["default_latency_ms"]),
             partial(_recognizer, model, search, beam),
         )
         for model in models

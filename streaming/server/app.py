@@ -79,7 +79,8 @@ async def _healthy() -> dict[str, str]:
 async def _ready(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     state = "ready" if hub.ready else "draining" if hub.draining else "starting"
-    return JSONResponse({"status": state, "streams": len(hub.connections)}, 200 if hub.ready else 503)
+    about = {"status": state, "streams": len(hub.connections), "model": hub.engine.names[0], "capacity": hub.capacity}
+    return JSONResponse(about, 200 if hub.ready else 503)
 
 
 async def _metrics(request: Request) -> Response:

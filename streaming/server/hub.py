@@ -104,6 +104,13 @@ class Hub:
         """Streams that are open, of all models."""
         return sum(scheduler.streams for scheduler in self._schedulers.values())
 
+    @property
+    def capacity(self) -> int | None:
+        """Streams that the default model has room for by itself, as measured so far; None before it has started."""
+        model = self.engine.models[0]
+        scheduler = self._schedulers.get((model.name, model.default_latency_ms))
+        return scheduler.capacity if scheduler else None
+
     def _room(self, scheduler: Scheduler) -> None:
         """Schedulers share one machine: what one of them has room for, all of them together may not."""
         if self.streams >= self.config.scheduler.max_streams:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import torch
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from ..scheduler import Tick
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0, 10.0)
 
 
 class Metrics:
@@ -24,6 +25,8 @@ class Metrics:
         self.unsaved = Counter("riverrun_snapshot_failures", "Snapshots that the store did not take.", registry=r)
         self.step = Histogram("riverrun_step_seconds", "Time of a step.", buckets=_SECONDS, registry=r)
         self.batch = Histogram("riverrun_step_streams", "Streams in a step.", buckets=[2**i for i in range(13)], registry=r)
+        ProcessCollector(registry=r)
+        Gauge("riverrun_accelerator_bytes", "Memory of tensors on the accelerator.", registry=r).set_function(_accelerator_bytes)
         self.delay = Histogram("riverrun_delay_seconds", "From spoken audio to its events.", buckets=_SECONDS, registry=r)
 
     def tick(self, tick: Tick) -> None:
@@ -36,3 +39,7 @@ class Metrics:
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+def _accelerator_bytes() -> float:
+    return float(torch.cuda.memory_allocated()) if torch.cuda.is_initialized() else 0.0

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from riverrun.cli.errors import UsageError
 from riverrun.cli.live import Captions
 from riverrun.cli.main import main
 from riverrun.cli.remote import hear_remotely, stream_url
 from riverrun.speech.model import SpeechModel
+from riverrun.streaming.scheduler import SchedulerConfig
 from riverrun.streaming.server import ServerConfig, Tokens, create_app
 
 from .running import Process, alone, durable, engine_of, noise, running
@@ -111,15 +113,29 @@ def test_serving_with_tls_and_tokens(model: SpeechModel, tmp_path: Path) -> None
             assert json.load(response)["data"][0]["id"] == "tiny"
 
 
-def test_bench_serve(model: SpeechModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import soundfile
-
+def test_bench_serve_measures_and_finds(model: SpeechModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.float32), 16000)
-    with running(create_app(engine_of(model))) as address:
-        options = ["--server", address, "-n", "3", "--seconds", "2", "--utterance", "1", "--audio", str(tmp_path / "a.wav")]
-        assert run("bench", "serve", *options, "--json") == 0
+    config = ServerConfig(SchedulerConfig(max_streams=3, utilisation=float("inf")))
+    with running(create_app(engine_of(model), config)) as address:
+        options = [
+            "--server",
+            address,
+            "--seconds",
+            "2",
+            "--utterance",
+            "1",
+            "--audio",
+            str(tmp_path / "a.wav"),
+            "--limit",
+            "1500",
+            "--json",
+        ]
+        assert run("bench", "serve", *options, "-n", "2") == 0
         result = json.loads(capsys.readouterr().out)
-        assert result["utterances"] >= 3 and not result["refused"] and not result["failed"]
-        assert 0 < result["last_word_ms_p50"] <= result["last_word_ms_p99"] < 2000
-        assert run("bench", "serve", *options) == 0
-        assert "last word ms p99" in capsys.readouterr().out
+        assert result["passed"] and result["utterances"] >= 2 and result["speaking"] <= 2
+        assert 0 < result["last_word_ms_p50"] <= result["last_word_ms_p99"] < 1500
+        assert 0 < result["chunk_ms_p99"] < 1500
+        assert run("bench", "serve", *options, "--budget", "60") == 0
+        result = json.loads(capsys.readouterr().out)
+        assert result["streams_held"] == 3
+        assert result["at_twice_that"]["refused"].keys() == {"full"} and not result["at_twice_that"]["failed"]
