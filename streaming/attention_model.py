@@ -25,6 +25,8 @@ class AttentionModel(Protocol):
         frame_ms: source time that one column of attention stands for.
         most_frames: source frames that a stream holds at most; the caller forgets older ones in time.
         languages: target languages, the default first; empty for a model with a single, unnamed one.
+
+    A model without cross-attention says ``attends = False`` (see `attends`) and gives hypotheses with attention of no columns.
     """
 
     sample_rate: int
@@ -40,7 +42,8 @@ class AttentionModel(Protocol):
     def hear(self, audio: Tensor, lengths: Tensor, source: Any) -> Any:
         """Audio (S, C) float32 in [-1, 1], samples (S,), sources -> sources that hold the new frames.
 
-        A slot of length 0 keeps its source bit for bit.
+        After each call a slot has heard ``chunk`` · n + ``delay`` samples, save at the end of its stream. A slot of length 0 keeps its
+        source bit for bit.
         """
 
     def finish(self, source: Any) -> Any:
@@ -50,7 +53,7 @@ class AttentionModel(Protocol):
         """Source frames held by each stream (S,), all of which attention runs over."""
 
     def forget(self, source: Any, frames: Tensor) -> Any:
-        """Drop each stream's oldest ``frames`` (S,) source frames; 0 drops none."""
+        """Drop each stream's oldest ``frames`` (S,) source frames; 0 drops none, and keeps the source bit for bit."""
 
     def source_words(self, source: Any) -> Tensor | None:
         """Words that a CTC head hears greedily in each stream's held frames (S,); None for a model without one."""
@@ -60,6 +63,7 @@ class AttentionModel(Protocol):
 
         The attention of the chosen continuation comes from one teacher-forced pass over it, not from the search.
         ``prefixes`` hold target tokens without the language tag and without begin- and end-of-sentence tokens, which are the model's.
+        What is written stays: a continuation should begin a word or be punctuation, not letters that lengthen the last word written.
         """
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -67,3 +71,28 @@ class AttentionModel(Protocol):
 
     def starts_word(self, token: int) -> bool:
         """Whether a token begins a word (for languages written without spaces: always)."""
+
+
+def attends(model: AttentionModel) -> bool:
+    """Whether a model has cross-attention (or self-attention over audio) to go by: its attribute ``attends``, True if it has none."""
+    return bool(getattr(model, "attends", True))
+
+
+def continuation_rows(attention: Tensor, before: int, new: int) -> Tensor:
+    """Of a teacher-forced pass, the rows of the queries that predict a continuation.
+
+    Args:
+        attention: (positions, frames), a row for each decoder input.
+        before: decoder inputs that came before the continuation: begin-of-sentence, language tag, forced prefix and written tokens,
+            all of them. The query at the last of these predicts the continuation's first token.
+        new: the continuation's tokens.
+
+    Returns:
+        (new, frames).
+
+    Raises:
+        ValueError: there are not so many rows, or nothing stands before the continuation.
+    """
+    if before < 1 or before - 1 + new > len(attention):
+        raise ValueError(f"no rows for {new} tokens behind {before} in attention of {len(attention)} positions")
+    return attention[before - 1 : before - 1 + new]

@@ -6,11 +6,20 @@ into pieces: that is how the law holds for it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .history import History
+
+
+class PolicyError(ValueError):
+    """A policy that does not exist, an option that it lacks or that is out of range, or a model that it cannot run on."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +30,16 @@ class Hypothesis:
         tokens: the continuation, without the end-of-sentence token and without what is already written.
         starts: for each token, whether it begins a word.
         attention: (tokens, frames) float32: row i is the attention of the query that predicts token i over the source
-            frames held, oldest first; the policies drop the sink frame themselves.
+            frames held, oldest first; the policies drop the sink frame themselves. (tokens, 0) of a model without cross-attention.
         ended: whether the model closed the sentence after these tokens.
+        scores: for each token, its log-probability; empty if the model does not tell.
     """
 
     tokens: tuple[int, ...]
     starts: tuple[bool, ...]
     attention: Tensor
     ended: bool
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,12 +51,14 @@ class Progress:
         source_words: words counted in it, by the detector that the policy asks for; 0 if it asks for none.
         written_words: target words written since the same start.
         finished: whether the source has ended.
+        last_frame: the frame, counted like attention's columns, that the last written token attends to; -1 if it is none of them.
     """
 
     source_ms: float
     source_words: int
     written_words: int
     finished: bool
+    last_frame: int = -1
 
 
 class Policy(ABC):
@@ -53,11 +66,16 @@ class Policy(ABC):
 
     After a policy has answered, the caller applies the rules that all share: nothing that is not a whole word is written before the
     source has ended, the end of the sentence is never written before the source has ended, and at its end all is written.
+
+    Concrete policies are frozen dataclasses: their fields are their options.
     """
 
     name: ClassVar[str]  #: as on the command line
     needs_attention: ClassVar[bool] = False
+    detector: str | None = None  #: what counts the source's words for it: "ctc", "fixed" or "speech"; None if it needs no count
+    unit_ms: float = 320.0  #: of the detectors "fixed" and "speech": what counts as a word
     history: int = 0  #: hypotheses of earlier decisions that it compares with
+    keeps: History | None = None  #: what of text and audio a long stream remembers, unless the caller knows better
 
     @abstractmethod
     def writable(self, hypothesis: Hypothesis, earlier: list[tuple[int, ...]], progress: Progress) -> int:
@@ -66,3 +84,34 @@ class Policy(ABC):
         ``earlier`` holds up to ``history`` continuations of earlier decisions, newest last, each already shortened by what has been
         written since, so that index 0 of all of them is the same place in the text.
         """
+
+    def asks(self, progress: Progress) -> bool:
+        """Whether the model is worth asking: False where nothing could be written whatever the hypothesis."""
+        return True
+
+    def shown(self, tokens: int) -> int:
+        """How many of the ``tokens`` of a hypothesis, written ones apart, are shown as text that may change."""
+        return tokens
+
+
+def words_to_tokens(starts: Sequence[bool], words: int) -> int:
+    """Leading tokens that make up ``words`` whole words; tokens before the first word's beginning belong to what is written."""
+    begun = 0
+    for i, start in enumerate(starts):
+        begun += start
+        if begun > words:
+            return i
+    return len(starts)
+
+
+def check_number(owner: str, name: str, value: object, low: float, high: float = math.inf, whole: bool = True) -> None:
+    """Check an option's value.
+
+    Raises:
+        PolicyError: not a number (a whole one, if ``whole``), or outside [``low``, ``high``].
+    """
+    kind = "a whole number" if whole else "a number"
+    limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    good = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not good or not low <= value <= high or not math.isfinite(value):  # type: ignore[operator, arg-type]
+        raise PolicyError(f"{owner}: {name} is {value!r}: give {kind}, {limits}")
