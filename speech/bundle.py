@@ -1,7 +1,8 @@
 """Bundles: one folder is one model.
 
-``config.yaml`` says what the model is, ``model.safetensors`` holds its weights, ``tokenizer.model`` its labels, and
-``card.md`` where it comes from and how well it does. Nothing in a bundle is ever executed or unpickled.
+``config.yaml`` says what the model is, ``model.safetensors`` holds its weights, ``tokenizer.model`` the labels that it writes, and
+``card.md`` where it comes from and how well it does. A bundle's ``kind`` is "recogniser" (also where none is given) or "translator";
+a translator with a CTC head has ``source.model``, the labels of that head. Nothing in a bundle is ever executed or unpickled.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from . import storage
 from .attention import Context
 from .configuration import ConfigurationError, from_dict, to_dict
-from .models.recogniser import Recogniser, RecogniserConfig
+from .models import Recogniser, RecogniserConfig, Translator, TranslatorConfig
 from .tokenizer import Tokenizer
 
 FORMAT = 1
@@ -52,16 +54,12 @@ class StreamingConfig:
 
 
 @dataclass(frozen=True)
-class BundleConfig:
-    """Contents of ``config.yaml``."""
-
+class _Description:
     format: int
     name: str
     description: str
-    languages: tuple[str, ...]
+    languages: tuple[str, ...]  #: what the model hears
     licence: str
-    model: RecogniserConfig
-    streaming: StreamingConfig = field(default_factory=StreamingConfig)
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
@@ -69,14 +67,50 @@ class BundleConfig:
 
 
 @dataclass(frozen=True)
+class BundleConfig(_Description):
+    """Contents of a recogniser's ``config.yaml``."""
+
+    model: RecogniserConfig
+    streaming: StreamingConfig = field(default_factory=StreamingConfig)
+    kind: str = "recogniser"
+
+
+@dataclass(frozen=True)
+class TranslatorBundleConfig(_Description):
+    """Contents of a translator's ``config.yaml``."""
+
+    model: TranslatorConfig
+    streaming: StreamingConfig = field(default_factory=StreamingConfig)
+    kind: str = "translator"
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle; the network is in float32, for evaluation."""
+    """A loaded recogniser; the network is in float32, for evaluation."""
 
     folder: Path
     config: BundleConfig
     network: Recogniser
     tokenizer: Tokenizer
     card: str
+
+
+@dataclass(frozen=True)
+class TranslatorBundle:
+    """A loaded translator; the network is in float32, for evaluation. ``source`` holds the labels of its CTC head, if there is one."""
+
+    folder: Path
+    config: TranslatorBundleConfig
+    network: Translator
+    tokenizer: Tokenizer
+    source: Tokenizer | None
+    card: str
+
+
+_KINDS: dict[str, type[BundleConfig] | type[TranslatorBundleConfig]] = {
+    "recogniser": BundleConfig,
+    "translator": TranslatorBundleConfig,
+}
 
 
 def available() -> list[tuple[str, Path, str]]:
@@ -100,8 +134,8 @@ def find(name: str) -> Path:
     raise BundleError(f"unknown model {name!r}: give a bundle's folder or one of {names}")
 
 
-def load_bundle(name: str, device: str | torch.device = "cpu") -> Bundle:
-    """Load a bundle by name or folder.
+def load_any(name: str, device: str | torch.device = "cpu") -> Bundle | TranslatorBundle:
+    """Load a bundle of any kind by name or folder.
 
     Raises:
         BundleError: not found, incomplete, or its parts do not fit together.
@@ -111,28 +145,70 @@ def load_bundle(name: str, device: str | torch.device = "cpu") -> Bundle:
     for part in ("model.safetensors", "tokenizer.model", "card.md"):
         if not (folder / part).is_file():
             raise BundleError(f"the bundle {folder} has no {part}")
-    try:
-        tokenizer = Tokenizer.from_file(folder / "tokenizer.model")
-    except ValueError as error:
-        raise BundleError(f"the bundle {folder} is broken: {error}") from None
-    if len(tokenizer) != config.model.vocabulary:
-        raise BundleError(f"the bundle {folder} is broken: its tokenizer has {len(tokenizer)} pieces, its model {config.model.vocabulary}")
-    network = Recogniser(config.model, Context())
-    _load_weights(network, folder)
-    return Bundle(folder, config, network.eval().to(device), tokenizer, (folder / "card.md").read_text(encoding="utf-8"))
+    tokenizer = _read_tokenizer(folder, "tokenizer.model", config.model.vocabulary)
+    card = (folder / "card.md").read_text(encoding="utf-8")
+    if isinstance(config, BundleConfig):
+        recogniser = Recogniser(config.model, Context())
+        _load_weights(recogniser, folder)
+        return Bundle(folder, config, recogniser.eval().to(device), tokenizer, card)
+    source = None if (heard := config.model.source_vocabulary) is None else _read_tokenizer(folder, "source.model", heard)
+    translator = Translator(config.model, Context())
+    _load_weights(translator, folder)
+    return TranslatorBundle(folder, config, translator.eval().to(device), tokenizer, source, card)
+
+
+def load_bundle(name: str, device: str | torch.device = "cpu") -> Bundle:
+    """Load a recogniser by name or folder.
+
+    Raises:
+        BundleError: not found, incomplete, its parts do not fit together, or a translator.
+    """
+    bundle = load_any(name, device)
+    if not isinstance(bundle, Bundle):
+        raise BundleError(f"the bundle {bundle.folder} is a translator, where a recogniser is needed")
+    return bundle
+
+
+def load_translator(name: str, device: str | torch.device = "cpu") -> TranslatorBundle:
+    """Load a translator by name or folder.
+
+    Raises:
+        BundleError: not found, incomplete, its parts do not fit together, or a recogniser.
+    """
+    bundle = load_any(name, device)
+    if not isinstance(bundle, TranslatorBundle):
+        raise BundleError(f"the bundle {bundle.folder} is a recogniser, where a translator is needed")
+    return bundle
 
 
 def save_bundle(
-    folder: Path, config: BundleConfig, network: Recogniser, tokenizer: Tokenizer, card: str, *, weights: str = "float16"
+    folder: Path,
+    config: BundleConfig | TranslatorBundleConfig,
+    network: Recogniser | Translator,
+    tokenizer: Tokenizer,
+    card: str,
+    *,
+    source: Tokenizer | None = None,
+    weights: str = "float16",
 ) -> None:
     """Write a bundle; each file appears whole or not at all.
 
-    ``weights`` is how they are stored: "float16", or "int8" for half the size (see `riverrun.speech.storage`).
+    Args:
+        folder: where it goes.
+        config: what the model is.
+        network: its weights.
+        tokenizer: the labels that it writes.
+        card: Markdown.
+        source: the labels of a translator's CTC head.
+        weights: how they are stored: "float16", or "int8" for half the size (see `riverrun.speech.storage`).
     """
     packed = storage.pack(network.state_dict(), weights)
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "model.safetensors", lambda path: save_file(packed, path))
-    _replace(folder / "tokenizer.model", lambda path: path.write_bytes(tokenizer.data))
+    for name, labels in (("tokenizer.model", tokenizer), ("source.model", source)):
+        if labels is not None:
+            data = labels.data
+            _replace(folder / name, lambda path, data=data: path.write_bytes(data))  # type: ignore[misc]
     _replace(folder / "card.md", lambda path: path.write_text(card, encoding="utf-8"))
     text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
     _replace(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
@@ -144,10 +220,27 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     temporary.replace(path)
 
 
-def _read_config(folder: Path) -> BundleConfig:
+def _read_tokenizer(folder: Path, name: str, size: int) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(folder / name)
+    except FileNotFoundError:
+        raise BundleError(f"the bundle {folder} has no {name}") from None
+    except ValueError as error:
+        raise BundleError(f"the bundle {folder} is broken: {error}") from None
+    if len(tokenizer) != size:
+        whose = "tokenizer" if name == "tokenizer.model" else "source tokenizer"
+        raise BundleError(f"the bundle {folder} is broken: its {whose} has {len(tokenizer)} pieces, its model {size}")
+    return tokenizer
+
+
+def _read_config(folder: Path) -> BundleConfig | TranslatorBundleConfig:
     path = folder / "config.yaml"
     try:
-        return from_dict(BundleConfig, yaml.safe_load(path.read_text(encoding="utf-8")))
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kind = data.get("kind", "recogniser") if isinstance(data, dict) else "recogniser"
+        if not isinstance(kind, str) or kind not in _KINDS:
+            raise ConfigurationError(f"unknown kind {kind!r} of bundle: this riverrun knows {' and '.join(_KINDS)}")
+        return from_dict(_KINDS[kind], data)
     except FileNotFoundError:
         raise BundleError(f"{folder} is no bundle: it has no config.yaml") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -158,7 +251,7 @@ def _read_config(folder: Path) -> BundleConfig:
         raise BundleError(f"{path}: {error}") from None
 
 
-def _load_weights(network: Recogniser, folder: Path) -> None:
+def _load_weights(network: nn.Module, folder: Path) -> None:
     path = folder / "model.safetensors"
     try:
         weights = storage.unpack(load_file(path))
