@@ -35,6 +35,11 @@ class Tokenizer:
     def __len__(self) -> int:
         return self._model.get_piece_size()
 
+    @property
+    def unknown(self) -> int:
+        """The id that stands for characters without a piece."""
+        return self._model.unk_id()
+
     def encode(self, text: str) -> list[int]:
         """Normalised text to ids."""
         return self._model.encode(text)

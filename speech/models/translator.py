@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..attention import Context
 from ..decoders import DecoderConfig, TransformerDecoder
@@ -56,7 +55,9 @@ class TranslatorConfig:
             ValueError: the model does not write that language.
         """
         if language is not None and language not in self.languages:
-            raise ValueError(f"this model does not translate into {language!r}; it offers {', '.join(self.languages) or 'one language only'}")
+            raise ValueError(
+                f"this model does not translate into {language!r}; it offers {', '.join(self.languages) or 'one language only'}"
+            )
         if len(self.languages) < 2:
             return [BOUNDARY]
         return [BOUNDARY, self.vocabulary + (self.languages.index(language) if language else 0)]
@@ -73,11 +74,3 @@ class Translator(nn.Module):
         self.encoder = ConformerEncoder(config.encoder, context or Context())
         self.ctc = nn.Linear(config.encoder.dim, config.source_vocabulary) if config.source_vocabulary else None
         self.decoder = TransformerDecoder(config.decoder, config.labels, config.vocabulary, config.encoder.dim)
-
-    @torch.no_grad()
-    def looks(self, labels: Tensor, lengths: Tensor, source: Tensor, frames: Tensor) -> Tensor:
-        """Where the decoder looked: (B, U, T) float32, mean over the heads of ``attention_layer``, from one teacher-forced pass.
-
-        Row u belongs to the label that follows ``labels[:, u]`` (B, U); ``source`` (B, T, dim) and ``frames`` (B,) are encoder frames.
-        """
-        return self.decoder.attention(labels, lengths, source, frames)[:, self.config.attention_layer - 1].mean(1)
