@@ -1,16 +1,19 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from riverrun.recipes.corpora.driver import Summary
+from riverrun.recipes.corpora.errors import CorpusError
 from riverrun.recipes.corpora.packed import PackedCorpus
+from riverrun.recipes.corpora.part import Part, whole_lines
 from riverrun.recipes.corpora.synthetic.__main__ import main
-from riverrun.recipes.corpora.synthetic.driver import Driver, Summary
-from riverrun.recipes.corpora.synthetic.engine import SynthesisError, Voice
-from riverrun.recipes.corpora.synthetic.part import Part, whole_lines
+from riverrun.recipes.corpora.synthetic.engine import Voice
 from riverrun.recipes.corpora.synthetic.render import Rendering
 from riverrun.recipes.corpora.synthetic.script import Line
+from riverrun.recipes.corpora.synthetic.speak import speak
 from riverrun.recipes.corpora.synthetic.voices import Cast, Variation
 
 from .fake_engine import FakeEngine
@@ -22,22 +25,21 @@ CAST = Cast(
 SENTENCES = ["the first sentence", "a second one", "number three is here", "four four four"]
 
 
-def driver(root: Path, out: Path, jobs: int = 1, cast: Cast = CAST) -> Driver:
-    return Driver(cast, root, out, jobs=jobs, engines={"fake": FakeEngine}, patience_s=2)
-
-
-def run(root: Path, out: Path, sentences: list[str], jobs: int = 1) -> Summary:
-    return driver(root, out, jobs).run([Line(sentence) for sentence in sentences])
+def run(
+    root: Path, out: Path, sentences: list[str], jobs: int = 1, progress: Callable[[int, int], None] | None = None, **extra: str
+) -> Summary:
+    lines = [Line(sentence, extra) for sentence in sentences]
+    return speak(lines, CAST, root, out, jobs=jobs, engines={"fake": FakeEngine}, patience_s=2, progress=progress)
 
 
 def test_a_corpus_survives_crashes_hangs_and_refusals_and_reads_back(tmp_path: Path) -> None:
     out = tmp_path / "out"
     sentences = [SENTENCES[0], "please crash now", SENTENCES[1], "now hang on", "you may refuse it", "this is misread", SENTENCES[2]]
     seen: list[tuple[int, int]] = []
-    summary = driver(tmp_path, out, jobs=2).run([Line(s) for s in sentences], progress=lambda done, of: seen.append((done, of)))
-    assert (summary.clips, summary.failed) == (3, 4)
+    summary = run(tmp_path, out, sentences, jobs=2, progress=lambda done, of: seen.append((done, of)), translation="ja")
+    assert (summary.clips, summary.skipped) == (3, 4)
     assert seen[-1] == (7, 7)
-    reasons = {row["sentence"]: row["reason"] for row in whole_lines(out / "failed.jsonl")}
+    reasons = {row["sentence"]: row["reason"] for row in whole_lines(out / "skipped.jsonl")}
     assert "crashed or hung" in reasons["please crash now"]
     assert "crashed or hung" in reasons["now hang on"]
     assert reasons["you may refuse it"].endswith("refused")
@@ -48,6 +50,7 @@ def test_a_corpus_survives_crashes_hangs_and_refusals_and_reads_back(tmp_path: P
     for utterance in corpus:
         assert " ".join(word for word, _, _ in utterance.row["words"]) == utterance.text
         assert utterance.row["duration"] == pytest.approx(utterance.samples / 16000, abs=1e-3)
+        assert utterance.row["translation"] == "ja"
         assert np.abs(corpus.samples_of(utterance)).max() > 500
     assert not list(out.glob("scratch-*"))
 
@@ -57,6 +60,7 @@ def test_the_same_command_goes_on_where_a_run_broke_off(tmp_path: Path) -> None:
     run(tmp_path, whole, SENTENCES)
     rows = whole_lines(whole / "manifest.jsonl")
     broken.mkdir()
+    (broken / "left-000.jsonl").write_text('{"id": 9')
     (broken / "plan.json").write_bytes((whole / "plan.json").read_bytes())
     kept = (whole / "audio-000.raw").read_bytes()[: rows[2]["offset"] + 11]
     (broken / "audio-000.raw").write_bytes(kept)
@@ -79,21 +83,21 @@ def test_a_finished_corpus_is_not_made_again(tmp_path: Path) -> None:
 def test_two_corpora_do_not_share_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(tmp_path, out, SENTENCES[:1])
-    with pytest.raises(SynthesisError, match="other sentences"):
+    with pytest.raises(CorpusError, match="other utterances"):
         run(tmp_path, out, SENTENCES)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
-    with pytest.raises(SynthesisError, match="holds other files"):
+    with pytest.raises(CorpusError, match="holds other files"):
         run(tmp_path, tmp_path / "full", SENTENCES)
 
 
 def test_an_engine_that_is_not_there_ends_the_run_with_its_reason(tmp_path: Path) -> None:
-    with pytest.raises(SynthesisError, match="no fake engine"):
+    with pytest.raises(CorpusError, match="no fake engine"):
         run(tmp_path / "nowhere", tmp_path / "out", SENTENCES)
 
 
 def test_workers_that_crash_again_and_again_end_the_run(tmp_path: Path) -> None:
-    with pytest.raises(SynthesisError, match="5 times in a row"):
+    with pytest.raises(CorpusError, match="5 times in a row"):
         run(tmp_path, tmp_path / "out", [f"crash {word}" for word in ["a", "b", "c", "d", "e", "f", "g"]])
 
 

@@ -5,8 +5,8 @@ import pytest
 from riverrun.recipes.corpora.synthetic.engine import SynthesisError
 from riverrun.recipes.corpora.synthetic.espeak import _END, _PHONEME, _WORD, _Event, word_spans
 from riverrun.recipes.corpora.synthetic.festival import read_times
+from riverrun.recipes.corpora.synthetic.speaker import same_words
 from riverrun.recipes.corpora.synthetic.voices import espeak_variant, read_cast
-from riverrun.recipes.corpora.synthetic.worker import same_words
 
 GOOD = (
     "language: en\nseed: 1\nmax_seconds: 9\nshares: {fake: 1}\nvoices: [{id: a, engine: fake, name: a}, {id: b, engine: fake, name: b}]\n"

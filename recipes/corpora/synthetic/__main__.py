@@ -7,9 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from .driver import Driver
-from .engine import SynthesisError
+from ..command import show_progress
+from ..errors import CorpusError
 from .script import read_pairs, read_text
+from .speak import speak
 from .voices import DEFAULT, read_cast
 
 
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "--pairs", type=Path, help="sentences with translations, kept in the manifest: source TAB target, or .jsonl with text, translation"
     )
     add("--target-lang", help="language of the translations, where the pairs do not say it, for instance de")
+    add("--licence", help="of the text, to be noted in the corpus")
     add("--out", type=Path, required=True, help="folder of the corpus")
     add("--root", type=Path, default=Path("/"), help="folder with the engines' Debian packages unpacked; / for installed ones")
     add("--config", type=Path, default=DEFAULT, help="voices, hold-outs and variation (default: %(default)s)")
@@ -50,21 +52,18 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         lines, unread = read_text(options.text) if options.text else read_pairs(options.pairs, options.target_lang)
         print(f"{len(lines)} sentences, {unread} left out; {len(cast.voices)} voices", file=sys.stderr)
-        driver = Driver(cast, options.root, options.out, jobs=options.jobs)
-        summary = driver.run(lines, repeat=options.repeat, progress=_show if sys.stderr.isatty() else None)
-    except SynthesisError as error:
+        about = {"file": (options.text or options.pairs).name, "licence": options.licence}
+        summary = speak(
+            lines, cast, options.root, options.out, jobs=options.jobs, repeat=options.repeat, about=about, progress=show_progress()
+        )
+    except CorpusError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on with {options.out}", file=sys.stderr)
         return 130
-    engines = ", ".join(f"{name} {hours:.2f} h" for name, hours in sorted(summary.hours_by_engine.items()))
-    print(f"{summary.clips} clips, {summary.hours:.2f} h ({engines}); {summary.failed} failed, see {options.out / 'failed.jsonl'}")
+    print(f"{summary}, see {options.out / 'skipped.jsonl'}")
     return 0
-
-
-def _show(done: int, of: int) -> None:
-    print(f"\r{done} of {of} sentences", end="\n" if done == of else "", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..errors import CorpusError
 
-class SynthesisError(ValueError):
+
+class SynthesisError(CorpusError):
     """A sentence that could not be spoken, or an engine that is not there; the message says why."""
 
 

@@ -1,13 +1,11 @@
-"""One worker process: sentences in, clips of its part out."""
+"""Sentences to clips: a voice is drawn, speaks, is checked and rendered."""
 
 from __future__ import annotations
 
 import random
 import re
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from .engine import Engine, SynthesisError, Voice
 from .espeak import Espeak
 from .festival import Festival
 from .flite import Flite
-from .part import Part
 from .render import SAMPLE_RATE, render
 from .voices import Cast
 
@@ -38,7 +35,12 @@ class Task:
 
     id: int
     sentence: str
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """See `worker.Task`."""
+        return {"sentence": self.sentence}
 
 
 def same_words(spoken: str, sentence: str) -> bool:
@@ -84,39 +86,29 @@ def make_clip(task: Task, cast: Cast, engines: Mapping[str, Engine], attempt: in
     return clip, row
 
 
-def work(
-    index: int, tasks: list[Task], cast: Cast, root: Path, out: Path, engines: Mapping[str, Callable[..., Engine]], report: Connection
-) -> None:
-    """Speak ``tasks`` into part ``index`` of ``out``, reporting each task's position before it is begun; a text report is a fatal error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends its workers
-    scratch = out / f"scratch-{index:03d}"
-    scratch.mkdir(exist_ok=True)
-    used = sorted({voice.engine for voice in cast.voices})
-    try:
-        ready = {name: engines[name](root, [voice for voice in cast.voices if voice.engine == name], scratch) for name in used}
-    except (SynthesisError, OSError) as error:
-        report.send(f"cannot start an engine: {error}")
-        return
-    try:
-        with Part(out, index) as part:
-            for position, task in enumerate(tasks):
-                report.send(position)
-                _speak(task, cast, ready, part)
-    except BrokenPipeError:
-        return  # the driver is gone
-    except OSError as error:
-        report.send(f"cannot write to {out}: {(error.strerror or str(error)).lower()}")
-    finally:
-        for engine in ready.values():
+class Speaker:
+    """A `worker.Maker` with the engines that a cast needs.
+
+    Raises:
+        SynthesisError: an engine is not there.
+    """
+
+    def __init__(self, cast: Cast, root: Path, engines: Mapping[str, Callable[..., Engine]], scratch: Path):
+        self._cast = cast
+        used = sorted({voice.engine for voice in cast.voices})
+        self._engines = {name: engines[name](root, [voice for voice in cast.voices if voice.engine == name], scratch) for name in used}
+
+    def make(self, task: Task) -> tuple[np.ndarray, dict[str, Any]]:
+        """See `worker.Maker.make`; what one voice fails at, others try."""
+        reasons = []
+        for attempt in range(_ATTEMPTS):
+            try:
+                return make_clip(task, self._cast, self._engines, attempt)
+            except SynthesisError as error:
+                reasons.append(str(error))
+        raise SynthesisError("; ".join(reasons))
+
+    def close(self) -> None:
+        """See `worker.Maker.close`."""
+        for engine in self._engines.values():
             engine.close()
-
-
-def _speak(task: Task, cast: Cast, engines: Mapping[str, Engine], part: Part) -> None:
-    reasons = []
-    for attempt in range(_ATTEMPTS):
-        try:
-            part.add(*make_clip(task, cast, engines, attempt))
-            return
-        except SynthesisError as error:
-            reasons.append(str(error))
-    part.fail({"id": task.id, "sentence": task.sentence, "reason": "; ".join(reasons)})

@@ -11,13 +11,15 @@ import numpy as np
 
 
 class Part:
-    """``audio-NNN.raw`` (int16), ``part-NNN.jsonl`` and ``failed-NNN.jsonl`` of one worker, opened to go on after the last whole entry."""
+    """``audio-NNN.raw`` (int16), ``part-NNN.jsonl`` and ``left-NNN.jsonl`` of one worker, opened to go on after the last whole entry."""
 
     def __init__(self, folder: Path, index: int):
         self.audio = folder / f"audio-{index:03d}.raw"
         self._rows = folder / f"part-{index:03d}.jsonl"
         rows = whole_lines(self._rows)
-        self._failed = (folder / f"failed-{index:03d}.jsonl").open("a", encoding="utf-8")
+        left = folder / f"left-{index:03d}.jsonl"
+        whole_lines(left)
+        self._left = left.open("a", encoding="utf-8")
         self._raw = self.audio.open("ab")
         size = max((row["offset"] + 2 * row["samples"] for row in rows), default=0)
         self._raw.truncate(size)
@@ -28,7 +30,7 @@ class Part:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for file in (self._raw, self._lines, self._failed):
+        for file in (self._raw, self._lines, self._left):
             file.close()
 
     def add(self, samples: np.ndarray, row: dict[str, Any]) -> None:
@@ -38,9 +40,9 @@ class Part:
         _append(self._lines, {**row, "audio": self.audio.name, "offset": self._offset, "samples": len(samples)})
         self._offset += 2 * len(samples)
 
-    def fail(self, row: dict[str, Any]) -> None:
-        """Append a sentence that could not be made."""
-        _append(self._failed, row)
+    def leave(self, row: dict[str, Any]) -> None:
+        """Append an utterance that could not be made."""
+        _append(self._left, row)
 
 
 def _append(file: Any, row: dict[str, Any]) -> None:
@@ -57,4 +59,4 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
     if end < len(content):
         with path.open("r+b") as file:
             file.truncate(end)
-    return [json.loads(line) for line in content[:end].decode().splitlines()]
+    return [json.loads(line) for line in content[:end].decode().split("\n") if line]

@@ -1,0 +1,55 @@
+"""Lines spoken into a packed corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..driver import Driver, Summary
+from .engine import Engine
+from .script import Line
+from .speaker import ENGINES, Speaker, Task
+from .voices import Cast
+
+_LICENCE = "speech by espeak-ng (GPL-3) and by voices of flite and festival (BSD-like); of the text: see there"
+
+
+def speak(
+    lines: Sequence[Line],
+    cast: Cast,
+    root: Path,
+    out: Path,
+    *,
+    jobs: int,
+    repeat: int = 1,
+    about: Mapping[str, Any] | None = None,
+    engines: Mapping[str, Callable[..., Engine]] = ENGINES,
+    patience_s: float = 90.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Speak every line ``repeat`` times, by voices drawn anew.
+
+    Args:
+        lines: what to speak.
+        cast: the voices, see `read_cast` and `Cast.choose`.
+        root: where the engines' files lie, "/" for installed packages.
+        out: the packed corpus to make; clips that an earlier run made in it are kept.
+        jobs: worker processes.
+        repeat: clips per line.
+        about: what ``about.json`` is to say of the text.
+        engines: engines by name.
+        patience_s: how long one sentence may take before its worker is ended.
+        progress: called with (done, of) now and then.
+
+    Raises:
+        CorpusError: the folder holds another corpus, an engine is missing, or workers crash again and again.
+    """
+    tasks = [Task(turn * len(lines) + index, line.sentence, line.extra) for turn in range(repeat) for index, line in enumerate(lines)]
+    voices = hashlib.sha256(repr(dataclasses.astuple(cast)).encode()).hexdigest()
+    driver = Driver(out, {"corpus": "synthetic", "voices": voices}, jobs=jobs, patience_s=patience_s)
+    spoken = {"name": "synthetic", "language": cast.language, "voices": [voice.id for voice in cast.voices], "licence": _LICENCE}
+    return driver.run(tasks, partial(Speaker, cast, root.resolve(), engines), about={**spoken, "text": about}, progress=progress)
