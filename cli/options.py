@@ -53,4 +53,5 @@ SearchOption = Annotated[
 ]
 Beam = Annotated[int, typer.Option("--beam", help="Hypotheses kept by --search beam.", metavar="N", min=1, max=64)]
 Device = Annotated[str, typer.Option("--device", "-d", help="Where the model runs: cpu, cuda or cuda:N.", metavar="DEVICE", parser=_device)]
+Compute = Annotated[str, typer.Option("--compute", help="Where the model runs: cpu, cuda or cuda:N.", metavar="DEVICE", parser=_device)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that stays the same.")]

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +19,6 @@ from . import fake
 
 ROOT = Path(__file__).parents[2]
 FOUR = "one two three four\n"
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path, capfd):
-    monkeypatch.setattr("riverrun.speech.load", fake.load, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        out, err = capfd.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 def record(path, seconds=2.0):
@@ -202,55 +187,6 @@ def test_models(run, monkeypatch):
     code, out, _ = run("models", "info", "fake")
     assert code == 0 and "1,234,567" in out and "hears what it *likes*" in out
     assert json.loads(run("models", "info", "fake", "--json")[1])["latencies_ms"] == [160, 320]
-
-
-class Microphone:
-    """A stand-in for the sounddevice module; it hears silence for two seconds, and then Ctrl-C."""
-
-    class PortAudioError(Exception):
-        pass
-
-    def __init__(self, count=1):
-        device = {"name": "Built-in", "max_input_channels": 1, "default_samplerate": 16000.0}
-        self.devices = [{**device, "name": "Speakers", "max_input_channels": 0}, *[device] * count]
-
-    def query_devices(self, index=None, kind=None):
-        return self.devices if kind is None else self.devices[1 if index is None else index]
-
-    def InputStream(self, rate, size, device, channels, dtype, callback):
-        for _ in range(2 * rate // size):
-            callback(np.zeros((size, 1), np.float32), size, None, None)
-        return __import__("contextlib").nullcontext()
-
-
-class Ending:
-    """A queue after whose last block Ctrl-C comes."""
-
-    def __init__(self):
-        self.put, self.blocks = None, []
-        self.put = self.blocks.append
-
-    def get(self):
-        if not self.blocks:
-            raise KeyboardInterrupt
-        return self.blocks.pop(0)
-
-
-def test_listen(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sounddevice", Microphone())
-    monkeypatch.setattr("riverrun.cli.listen.queue", types.SimpleNamespace(SimpleQueue=Ending))
-    assert run("listen", "--save", "said.json") == (0, FOUR, "riverrun: listening; Ctrl-C ends\n")
-    assert json.loads(Path("said.json").read_text())["text"] == FOUR.strip()
-    assert run("listen", "--list-devices")[1] == "  1  Built-in  (1 channels, 16000 Hz)\n"
-    assert run("listen", "--device-index", "0")[::2] == (2, "riverrun: device 0 is no microphone; choose from 1 (see --list-devices)\n")
-    assert "the suffix names no format" in run("listen", "--save", "said.doc")[2]
-
-
-@pytest.mark.parametrize(("module", "message"), [(None, "pip install 'riverrun[mic]'"), (Microphone(0), "no microphone found")])
-def test_listen_without(run, monkeypatch, module, message):
-    monkeypatch.setitem(sys.modules, "sounddevice", module)
-    code, _, err = run("listen")
-    assert code == 2 and message in err and err.count("\n") == 1
 
 
 def test_version_and_help_load_nothing_heavy():
