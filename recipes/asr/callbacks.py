@@ -11,6 +11,7 @@ import pytorch_lightning as lightning
 from riverrun.speech.bundle import FORMAT, BundleConfig, save_bundle
 from riverrun.speech.tokenizer import Tokenizer
 
+from ..training import AveragedModule
 from .module import AsrModule
 
 
@@ -74,8 +75,8 @@ class FinishBy(lightning.Callback):
         self._marks: list[tuple[int, float]] = []
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: object) -> None:
-        if not isinstance(pl_module, AsrModule):
-            raise TypeError(f"FinishBy plans for AsrModule, not for {type(pl_module).__name__}")
+        if not isinstance(pl_module, AveragedModule):
+            raise TypeError(f"FinishBy plans for modules of riverrun.recipes.training, not for {type(pl_module).__name__}")
         now, step = time.monotonic(), trainer.global_step
         if self._began is None:
             self._began = now

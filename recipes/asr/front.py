@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from riverrun.speech import augment
-from riverrun.speech.models import Recogniser
+from riverrun.speech.models import Recogniser, Translator
 from riverrun.streaming import within
 
 from .corpus import Batch
@@ -34,7 +34,7 @@ def altered_audio(audio: Tensor, samples: Tensor, a: Augmentation, strength: flo
     return audio * within(samples, audio.shape[1])
 
 
-def features_of(model: Recogniser, batch: Batch, a: Augmentation, strength: float, measure: bool) -> tuple[Tensor, Tensor]:
+def features_of(model: Recogniser | Translator, batch: Batch, a: Augmentation, strength: float, measure: bool) -> tuple[Tensor, Tensor]:
     """Features (B, T, bins) and their lengths (B,), in float32; call it outside of autocast.
 
     Args:

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import logging
-import math
-import random
-from typing import Any
 
-import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from riverrun.speech.attention import Context, position
 from riverrun.speech.bundle import load_bundle
 from riverrun.speech.losses import ctc_loss, transducer_loss
 from riverrun.speech.losses.smoothing import uniform_divergence
 from riverrun.speech.models import Recogniser, RecogniserConfig
 
+from ..training import SpeechModule
 from .corpus import Batch
-from .front import features_of
 from .options import Augmentation, Compilation, Contexts, Objective, Optimisation
 
 log = logging.getLogger(__name__)
 
 
-class AsrModule(lightning.LightningModule):
+class AsrModule(SpeechModule[Recogniser]):
     """A `Recogniser` in training.
-
-    Every step draws from generators that are seeded by ``seed``, the step and the rank, so that a run that was interrupted
-    goes on as it would have.
 
     Args:
         model: shape of the network.
@@ -53,48 +44,22 @@ class AsrModule(lightning.LightningModule):
         init: str | None = None,
         seed: int = 1,
     ):
-        super().__init__()
-        self.optimisation, self.augmentation = optimisation or Optimisation(), augmentation or Augmentation()
-        self.objective, self.contexts, self.compilation = objective or Objective(), contexts or Contexts(), compilation or Compilation()
-        self.seed = seed
-        self.model = Recogniser(model)
-        if beyond := [n for n in self.objective.intermediate if not 1 <= n < model.encoder.layers]:
-            raise ValueError(f"objective.intermediate names layer {beyond[0]}; the encoder's inner layers are 1 to {model.encoder.layers - 1}")
-        if self.objective.intermediate and not model.ctc:
+        objective = objective or Objective()
+        if beyond := [n for n in objective.intermediate if not 1 <= n < model.encoder.layers]:
+            raise ValueError(
+                f"objective.intermediate names layer {beyond[0]}; the encoder's inner layers are 1 to {model.encoder.layers - 1}"
+            )
+        if objective.intermediate and not model.ctc:
             raise ValueError("objective.intermediate needs a CTC head: set model.ctc to true")
-        self._measured = init is not None
+        network = Recogniser(model)
         if init is not None:
-            begin_with(self.model, init)
-        self.averaged = Recogniser(model).requires_grad_(False).eval()
-        self.averaged.load_state_dict(self.model.state_dict())
-
-    def on_fit_start(self) -> None:
-        if self.compilation.layers or self.compilation.front:
-            torch._dynamo.config.recompile_limit = 64
-        if self.compilation.layers:
-            # a table that is a constant of the graph: traced into it, every layer would copy it from the CPU in every step, and wait
-            table = position._rotation
-            position._rotation = torch.compiler.assume_constant_result(getattr(table, "__wrapped__", table))
-            for layer in self.model.encoder.layers:
-                layer.compile(dynamic=False, mode=self.compilation.mode)
-        if self.compilation.front:
-            self.model.encoder.subsampling.compile(dynamic=False)
-            self.model.features.compile(dynamic=False)
-
-    def draw_context(self) -> Context:
-        """The context of one step, the same for the whole batch and on all ranks."""
-        chance = random.Random(f"{self.seed} {self.global_step}")  # noqa: S311 (contexts, not secrets)
-        if chance.random() < self.contexts.full:
-            return Context()
-        return Context(chance.choice(self.contexts.chunks), chance.choice(self.contexts.lefts))
+            begin_with(network, init)
+        super().__init__(network, Recogniser(model), optimisation, augmentation, contexts, compilation, init is not None, seed)
+        self.objective = objective
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 1009 + self.global_rank)
-        with torch.no_grad(), torch.autocast(batch.audio.device.type, enabled=False):
-            features, frames = features_of(self.model, batch, self.augmentation, self.strength(), measure=not self._measured)
-        if not self._measured:
-            self.averaged.normalise.load_state_dict(self.model.normalise.state_dict())
-            self._measured = True
+        self.seed_step()
+        features, frames = self.prepare(batch)
         inner: list[Tensor] = []
 
         def keep(number: int, x: Tensor) -> None:
@@ -142,42 +107,6 @@ class AsrModule(lightning.LightningModule):
             total = total + losses["transducer"]
         return {**losses, "loss": total}
 
-    def strength(self) -> float:
-        """How far augmentation has risen, 0 to 1."""
-        a = self.augmentation
-        return min(max((self.global_step - a.begin) / max(a.full - a.begin, 1), 0.0), 1.0)
-
-    def on_train_batch_end(self, *_: object) -> None:
-        # a short average at first, so that it never lags far behind a young model
-        decay = min(self.optimisation.average, (1 + self.global_step) / (10 + self.global_step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["riverrun"] = {"measured": self._measured}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._measured = checkpoint["riverrun"]["measured"]
-
-    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
-        """Clip to ``optimisation.clip`` (a fused optimiser does not go together with the trainer's own clipping)."""
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optimisation.clip)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        o = self.optimisation
-        on_gpu = next(self.model.parameters()).is_cuda
-        optimiser = torch.optim.AdamW(self.model.parameters(), o.peak, betas=(0.9, 0.98), weight_decay=o.decay, fused=on_gpu)
-
-        def scale(step: int) -> float:
-            o = self.optimisation  # read anew: a callback may plan another number of steps
-            if step < o.warmup:
-                return (step + 1) / o.warmup
-            progress = min((step - o.warmup) / max(o.steps - o.warmup, 1), 1.0)
-            return 0.5 * (1 + math.cos(math.pi * progress))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, scale)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
 
 def begin_with(model: Recogniser, bundle: str) -> None:
     """Take all weights of a bundle that fit ``model`` by name and shape; heads of another vocabulary stay as they are, and are named.
@@ -188,7 +117,9 @@ def begin_with(model: Recogniser, bundle: str) -> None:
     given, own = load_bundle(bundle).network.state_dict(), model.state_dict()
     fit = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     if unlike := sorted(name for name in own.keys() - fit.keys() if name.startswith("encoder.")):
-        raise ValueError(f"the encoder of {bundle} is not that of model.encoder: {unlike[0]} differs; copy its config.yaml's encoder section")
+        raise ValueError(
+            f"the encoder of {bundle} is not that of model.encoder: {unlike[0]} differs; copy its config.yaml's encoder section"
+        )
     if fresh := sorted(own.keys() - fit.keys()):
         log.warning("%s has nothing for %s: trained from scratch", bundle, ", ".join(fresh))
     model.load_state_dict({**own, **fit})
