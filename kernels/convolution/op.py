@@ -7,17 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..dispatch import prefers_triton, streams
 from ..library import operator, runs_triton
-from . import reference
+from . import reference, stack
+
+#: More channels, or taps, take PyTorch's layers.
+MAX_CHANNELS, MAX_TAPS = 2048, 31
+
+
+def _runs_kernel(x: Tensor, channels: int, taps: int) -> bool:
+    return runs_triton(x) and channels <= MAX_CHANNELS and taps <= MAX_TAPS
 
 
 def _implementation(x: Tensor, weight: Tensor) -> Any:
     """The kernels where they can run, else the definition."""
-    if runs_triton(x):
+    if _runs_kernel(x, *weight.shape):
         from . import triton as kernels
 
-        if kernels.supports(*weight.shape):
-            return kernels
+        return kernels
     return reference
 
 
@@ -27,10 +34,19 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tenso
 
 
 def _step(
-    x: Tensor, slots: Tensor, lengths: Tensor, state: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float
+    x: Tensor,
+    slots: Tensor | None,
+    lengths: Tensor,
+    state: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
 ) -> Tensor:
     implementation = _implementation(x, weight) if state.is_contiguous() else reference
-    x, slots, lengths, weight, bias, gamma, beta = (t.contiguous() for t in (x, slots, lengths, weight, bias, gamma, beta))
+    slots = slots if slots is None else slots.contiguous()
+    x, lengths, weight, bias, gamma, beta = (t.contiguous() for t in (x, lengths, weight, bias, gamma, beta))
     return implementation.step(x, slots, lengths, state, weight, bias, gamma, beta, eps)
 
 
@@ -67,7 +83,7 @@ convolution = operator(
     lambda ctx, grad, _: (*convolution_backward(grad, *ctx.saved_tensors, ctx.eps), None),
 )
 convolution_step = operator(
-    "convolution_step(Tensor x, Tensor slots, Tensor lengths, Tensor(a!) state, Tensor weight, Tensor bias, Tensor gamma, Tensor beta,"
+    "convolution_step(Tensor x, Tensor? slots, Tensor lengths, Tensor(a!) state, Tensor weight, Tensor bias, Tensor gamma, Tensor beta,"
     " float eps) -> Tensor",
     _step,
     lambda x, *_: _half(x),
@@ -86,19 +102,21 @@ def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, b
         eps: of the layer norm.
 
     Returns:
-        (B, T, C), in the dtype of ``x``; half types are summed in float32. Gradients reach all five tensors, and are equal
-        bit for bit in every run.
+        (B, T, C), in the dtype of ``x``; half types are summed in float32. Gradients reach all five tensors, and from the kernels
+        are equal bit for bit in every run.
 
     Raises:
         ValueError: shapes that do not belong together.
     """
     _check(x, weight, bias, gamma, beta)
+    if not (_runs_kernel(x, len(weight), weight.shape[2]) and prefers_triton("convolution", "whole")):
+        return stack.forward(x, weight, bias, gamma, beta, eps)
     return convolution(x, weight[:, 0], bias, gamma, beta, eps)[0]
 
 
 def causal_convolution_step(
     x: Tensor,
-    slots: Tensor,
+    slots: Tensor | None,
     lengths: Tensor,
     state: Tensor,
     weight: Tensor,
@@ -107,11 +125,11 @@ def causal_convolution_step(
     beta: Tensor,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``causal_convolution`` for one step of many live streams; brings their state up to date. Not differentiable.
+    """``causal_convolution`` for one step of many live streams; brings their state up to date. No gradient from the kernel.
 
     Args:
         x: (S, C', 2C): rows of up to C' frames, one row a stream.
-        slots: (S,) state slot of each row; no two rows with frames share one.
+        slots: (S,) state slot of each row; no two rows with frames share one. None: row s has slot s.
         lengths: (S,) frames of each row; a row of length 0 leaves its slot as it is, bit for bit.
         state: (slots, K − 1, C) in the dtype of ``x``, the last gated frames of each stream, changed in place; zeros for a stream
             that begins.
@@ -131,6 +149,8 @@ def causal_convolution_step(
     if state.shape[1:] != (weight.shape[2] - 1, len(weight)) or state.dtype != x.dtype:
         wanted = f"(slots, {weight.shape[2] - 1}, {len(weight)}) {x.dtype}"
         raise ValueError(f"state {tuple(state.shape)} {state.dtype} should be {wanted}")
+    if not (_runs_kernel(x, len(weight), weight.shape[2]) and prefers_triton("convolution_step", streams(len(x)))):
+        return stack.step(x, slots, lengths, state, weight, bias, gamma, beta, eps)
     return convolution_step(x, slots, lengths, state, weight[:, 0], bias, gamma, beta, eps)
 
 

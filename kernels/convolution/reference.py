@@ -18,9 +18,18 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor
 
 
 def step(
-    x: Tensor, slots: Tensor, lengths: Tensor, state: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float
+    x: Tensor,
+    slots: Tensor | None,
+    lengths: Tensor,
+    state: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
 ) -> Tensor:
     """The same for one step of many streams; writes ``state``."""
+    slots = torch.arange(len(x), device=x.device) if slots is None else slots
     t = torch.arange(x.shape[1], device=x.device)
     gated = _gate(x)
     window = torch.cat([state[slots], gated], 1)

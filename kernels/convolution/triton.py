@@ -54,7 +54,8 @@ def forward_kernel(
     end = T
     if STEP:
         end = tl.load(lengths_ptr + b).to(tl.int32)
-        state_ptr += tl.load(slots_ptr + b).to(tl.int64) * (TAPS - 1) * CHANNELS
+        slot = b if slots_ptr is None else tl.load(slots_ptr + b).to(tl.int64)
+        state_ptr += slot * (TAPS - 1) * CHANNELS
     c = tl.arange(0, BLOCK_C)
     inside = c < CHANNELS
     gamma = tl.load(gamma_ptr + c, mask=inside, other=0.0).to(dtype)[None]
@@ -158,9 +159,6 @@ def gate_backward_kernel(
     tl.store(dx_ptr + at + CHANNELS, (dgated * a * gate * (1.0 - gate)).to(dx_ptr.dtype.element_ty), mask=valid)
 
 
-#: More channels, or taps, take the reference.
-MAX_CHANNELS, MAX_TAPS = 2048, 31
-
 #: Elements of a tile that holds all channels, forward and backward: registers for two programs or more on a multiprocessor.
 TILES = 4096, 2048
 
@@ -178,11 +176,6 @@ SPAN = 32
 GATE_TILE = {"BLOCK_T": 64, "BLOCK_C": 64, "num_warps": 4}
 
 
-def supports(channels: int, taps: int) -> bool:
-    """Whether the kernels take this shape."""
-    return channels <= MAX_CHANNELS and taps <= MAX_TAPS
-
-
 def forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """See ``reference.forward``; all contiguous."""
     batch, frames = x.shape[:2]
@@ -197,7 +190,15 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor
 
 
 def step(
-    x: Tensor, slots: Tensor, lengths: Tensor, state: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float
+    x: Tensor,
+    slots: Tensor | None,
+    lengths: Tensor,
+    state: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
 ) -> Tensor:
     """See ``reference.step``; all contiguous."""
     rows, frames = x.shape[:2]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..dispatch import prefers_triton, streams
 from ..library import operator, runs_triton
-from . import reference
+from . import reference, stack
+
+#: Wider heads take PyTorch's attention, or the definition.
+MAX_WIDTH = 128
 
 
 def _step(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    slots: Tensor,
+    slots: Tensor | None,
     lengths: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -29,13 +33,18 @@ def _step(
     if runs_triton(q):
         from . import triton as kernels
 
-        if kernels.supports(q) and _packed(keys) and _packed(values):
+        if _supported(q) and _packed(keys) and _packed(values):
             q, k, v = (x if _packed(x) else x.contiguous() for x in (q, k, v))
             cos, sin = (None if x is None else x.contiguous() for x in (cos, sin))
             bias = bias if bias is None or bias.stride(-1) == 1 else bias.contiguous()
-            slots, lengths, seen = slots.contiguous(), lengths.contiguous(), seen.contiguous()
+            slots, lengths, seen = (x if x is None else x.contiguous() for x in (slots, lengths, seen))
             return kernels.step_attention(q, k, v, slots, lengths, keys, values, seen, cos, sin, bias, chunk, sinks, scale, sigmoid)
     return reference.step_attention(q, k, v, slots, lengths, keys, values, seen, cos, sin, bias, chunk, sinks, scale, sigmoid)
+
+
+def _supported(q: Tensor) -> bool:
+    """Whether the kernel takes heads like those of ``q``."""
+    return q.shape[-1] % 2 == 0 and q.shape[-1] <= MAX_WIDTH
 
 
 def _packed(x: Tensor) -> bool:
@@ -44,7 +53,7 @@ def _packed(x: Tensor) -> bool:
 
 
 step = operator(
-    "step_attention(Tensor q, Tensor k, Tensor v, Tensor slots, Tensor lengths, Tensor(a!) keys, Tensor(b!) values, Tensor seen,"
+    "step_attention(Tensor q, Tensor k, Tensor v, Tensor? slots, Tensor lengths, Tensor(a!) keys, Tensor(b!) values, Tensor seen,"
     " Tensor? cos, Tensor? sin, Tensor? bias, int chunk, int sinks, float scale, float? sigmoid) -> Tensor",
     _step,
     lambda q, *_: torch.empty_like(q, memory_format=torch.contiguous_format),
@@ -55,7 +64,7 @@ def step_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    slots: Tensor,
+    slots: Tensor | None,
     lengths: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -72,13 +81,13 @@ def step_attention(
 
     A frame sees its own chunk of ``chunk`` frames and the ``left`` frames before that chunk. A step may bring several chunks;
     only a stream's last one may be partial. Nothing is read back to the host and no shape depends on the data, so steps can be
-    recorded in a CUDA graph. Not differentiable.
+    recorded in a CUDA graph. No gradient from the kernel.
 
     Args:
         q: (S, C, H, D) queries of S rows, one row a stream.
         k: (S, C, Hk, D) keys, not rotated; Hk divides H, and query head h belongs to key head h // (H / Hk).
         v: (S, C, Hk, D) values.
-        slots: (S,) cache slot of each row; no two rows with frames share one.
+        slots: (S,) cache slot of each row; no two rows with frames share one. None: row s has slot s.
         lengths: (S,) frames of each row, at most C; a row of length 0 leaves its slot as it is, bit for bit.
         keys: (slots, sinks + left, Hk, D) cache, changed in place. Its content means nothing for a stream that has not begun.
         values: likewise.
@@ -117,4 +126,7 @@ def step_attention(
     if bias is not None and (bias.dim() != 4 or bias.shape[1] != q.shape[2] or bias.shape[3] != columns):
         raise ValueError(f"bias {tuple(bias.shape)} should be (S or 1, {q.shape[2]}, C or 1, {columns})")
     cos, sin = rotation or (None, None)
-    return step(q, k, v, slots, lengths, keys, values, seen, cos, sin, bias, chunk, sinks, width**-0.5 if scale is None else scale, sigmoid)
+    scale = width**-0.5 if scale is None else scale
+    if not sinks and sigmoid is None and not (runs_triton(q) and _supported(q) and prefers_triton("step_attention", streams(len(q)))):
+        return stack.step_attention(q, k, v, slots, lengths, keys, values, seen, cos, sin, bias, chunk, scale)
+    return step(q, k, v, slots, lengths, keys, values, seen, cos, sin, bias, chunk, sinks, scale, sigmoid)

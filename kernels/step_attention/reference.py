@@ -13,7 +13,7 @@ def step_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    slots: Tensor,
+    slots: Tensor | None,
     lengths: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -32,6 +32,7 @@ def step_attention(
     """
     device, here = q.device, torch.arange(q.shape[1], device=q.device)
     left = keys.shape[1] - sinks
+    slots = torch.arange(len(q), device=device) if slots is None else slots
     heard, at = seen[slots][:, None], slots[:, None].long()
     real = here < lengths[:, None]
     start = here // chunk * chunk  # of a query's chunk

@@ -82,7 +82,7 @@ def step_kernel(
     """Attend from the queries of GROUP heads that share a key head, then append; a tile's row m is frame m // GROUP."""
     head = tl.program_id(0)
     row = tl.program_id(1).to(tl.int64)
-    slot = tl.load(slots_ptr + row).to(tl.int64)
+    slot = row if slots_ptr is None else tl.load(slots_ptr + row).to(tl.int64)
     length = tl.load(lengths_ptr + row).to(tl.int32)
     heard = tl.load(seen_ptr + slot)
     ring = tl.maximum(left, 1)
@@ -160,9 +160,6 @@ def step_kernel(
         store_rows(values_ptr, to * values_frame, load_rows(v_ptr, i * v_frame, new, WIDTH, PADDED), new, WIDTH, PADDED)
 
 
-#: Wider heads take the reference.
-MAX_WIDTH = 128
-
 #: Queries in a tile at most, keys in a block, warps and pipeline stages, by bytes of an element and padded width of a head.
 #: A step is bound by memory: what matters is that several programs fit on a multiprocessor with their loads in flight.
 BLOCKS = {
@@ -186,16 +183,11 @@ def launch(itemsize: int, width: int, queries: int) -> dict[str, int]:
     return {"WIDTH": width, "PADDED": padded, "BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps, "num_stages": stages}
 
 
-def supports(q: Tensor) -> bool:
-    """Whether the kernel takes heads like those of ``q``."""
-    return q.shape[-1] % 2 == 0 and q.shape[-1] <= MAX_WIDTH
-
-
 def step_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    slots: Tensor,
+    slots: Tensor | None,
     lengths: Tensor,
     keys: Tensor,
     values: Tensor,

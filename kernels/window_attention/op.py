@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..dispatch import prefers_triton
 from ..library import operator, runs_triton
-from . import reference
+from . import reference, stack
+
+#: Wider heads take PyTorch's attention, or the definition.
+MAX_WIDTH = 128
 
 
 def _forward(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None, slopes: Tensor | None, *context: Any) -> Any:
@@ -40,12 +45,15 @@ def _backward(
 
 def _kernels(q: Tensor) -> Any:
     """The module of kernels, or None where the definition computes."""
-    if runs_triton(q):
+    if _supported(q):
         from . import triton as kernels
 
-        if q.shape[-1] <= kernels.MAX_WIDTH:
-            return kernels
+        return kernels
     return None
+
+
+def _supported(q: Tensor) -> bool:
+    return runs_triton(q) and q.shape[-1] <= MAX_WIDTH
 
 
 def _packed(x: Tensor) -> Tensor:
@@ -106,10 +114,12 @@ def window_attention(
     bias: Tensor | None = None,
     sigmoid: float | None = None,
     scale: float | None = None,
+    mask: Callable[[], Tensor] | None = None,
 ) -> Tensor:
     """Attention of whole inputs in which a frame sees its own chunk and the ``left`` frames before that chunk.
 
-    Without a bias the memory is linear in frames. Gradients reach q, k, v and the bias, and are equal bit for bit in every run.
+    Without a bias the kernel's memory is linear in frames. Gradients reach q, k, v and the bias; the kernel's are equal bit for bit in
+    every run.
 
     Args:
         q: (B, T, H, D) queries.
@@ -127,6 +137,8 @@ def window_attention(
             those that are not, in float32, until it is summed.
         sigmoid: weights are sigmoid(score + this) instead of a softmax (Ramapuram et al., 2024: −log of the keys seen, to begin).
         scale: of the scores; D^−0.5 by default.
+        mask: gives (B, T, T), True where a frame may look at a real frame. Asked for where PyTorch's own attention computes, so that
+            the layers of a model can share one.
 
     Returns:
         (B, T, H, D); 0 beyond a length.
@@ -150,7 +162,11 @@ def window_attention(
             raise ValueError(f"rotation tables {tuple(rotation[0].shape)} should be at least ({frames}, {width // 2})")
         cos, sin = (x[:frames, None] for x in rotation)
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
-    return attention(q, k, v, lengths, bias, slopes, chunk, left, width**-0.5 if scale is None else scale, sigmoid)[0]
+    scale = width**-0.5 if scale is None else scale
+    shape = ("full" if chunk >= frames else "limited") + ("" if bias is None else ", biased")
+    if slopes is None and sigmoid is None and not (_supported(q) and prefers_triton("window_attention", shape)):
+        return stack.window_attention(q, k, v, lengths, bias, chunk, left, scale, mask)
+    return attention(q, k, v, lengths, bias, slopes, chunk, left, scale, sigmoid)[0]
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

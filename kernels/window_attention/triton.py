@@ -191,9 +191,6 @@ def keys_backward_kernel(
     store_rows(dv_ptr, rows, dv, j < T, WIDTH, PADDED)
 
 
-#: Wider heads take the reference.
-MAX_WIDTH = 128
-
 #: Owned rows, rows of a step, warps and pipeline stages, forward and backward, by bytes of an element and padded width.
 BLOCKS = {
     (2, 16): ((64, 64, 4, 3), (64, 64, 4, 2)),

@@ -1,7 +1,7 @@
 """Chunked self-attention: a frame sees its chunk and a bounded past.
 
 State per stream: keys and values of ``left`` frames, 2·left·dim numbers. A step over a chunk of C frames costs
-O(C·(left + C)·dim).
+O(C·(left + C)·dim). Both whole inputs and steps are operators of `riverrun.kernels`, which know the fastest way on each device.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from riverrun.streaming import Example, State, StreamingModule, last_frames, within
+from riverrun.kernels.step_attention import step_attention
+from riverrun.kernels.window_attention import window_attention
+from riverrun.streaming import Example, StreamingModule
+from riverrun.streaming.graphs import Lent, SlotState
 
-from .context import Context, attention_mask
+from .context import Context, Visibility
 from .position import POSITIONS
 
 
 @dataclass
-class KeysValues(State):
-    """The past of an attention layer, newest frame last; rows before the ``filled`` newest are not real."""
+class KeysValues(SlotState):
+    """The past of an attention layer: rings in which frame n of a stream has row n mod ``left``."""
 
     keys: Tensor  # (slots, left, dim)
     values: Tensor  # (slots, left, dim)
-    filled: Tensor  # (slots,)
+    seen: Tensor  # (slots,) frames heard
 
 
 class ChunkedAttention(StreamingModule):
@@ -66,30 +69,44 @@ class ChunkedAttention(StreamingModule):
         return self.context.left
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return self.whole(x, attention_mask(self.context, lengths, x.shape[1])), lengths
+        return self.whole(x, Visibility(self.context, lengths, x.shape[1])), lengths
 
-    def whole(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Whole inputs (B, T, dim) under a mask (B, T, T) that the caller computes once for all layers."""
-        q, k, v = self.qkv(x).chunk(3, -1)
-        return self._attend(q, k, v, mask, 0)
+    def whole(self, x: Tensor, mask: Tensor | Visibility) -> Tensor:
+        """Whole inputs (B, T, dim) under what the caller made once for all layers: a `Visibility`, or any mask (B, T, T)."""
+        q, k, v = self._heads(x)
+        if isinstance(mask, Tensor):
+            q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+            q, k, bias = self.position(q, k, 0)
+            mask = mask[:, None] if bias is None else bias.masked_fill(~mask[:, None], -torch.inf)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+        else:
+            seen = mask
+            q, rotation, bias = self.position.by_distance(q, seen.chunk, seen.left)
+            y = window_attention(
+                q, k, v, seen.lengths, seen.chunk, seen.left, rotation=rotation, bias=bias, mask=lambda: seen.mask
+            )  # fmt: skip
+        return self.out(y.flatten(2))
 
     def init_state(self, slots: int, like: Tensor) -> KeysValues:
         empty = like.new_zeros(slots, self.context.ring(), self.out.in_features)
         return KeysValues(empty, empty.clone(), torch.zeros(slots, dtype=torch.long, device=like.device))
 
-    def step(self, x: Tensor, lengths: Tensor, state: KeysValues) -> tuple[Tensor, Tensor, KeysValues]:
-        past, here = state.keys.shape[1], x.shape[1]
-        q, k, v = self.qkv(x).chunk(3, -1)
-        t = torch.arange(-past, here, device=x.device)
-        real = torch.cat([t[:past] >= -state.filled[:, None], within(lengths, here)], 1)
-        mask = self.context.sees(t[past:], t) & real[:, None]
-        y = self._attend(q, torch.cat([state.keys, k], 1), torch.cat([state.values, v], 1), mask, past)
-        filled = (state.filled + lengths).clamp(max=past)
-        return y, lengths, KeysValues(last_frames(state.keys, k, lengths), last_frames(state.values, v, lengths), filled)
+    def step(self, x: Tensor, lengths: Tensor, state: KeysValues | Lent) -> tuple[Tensor, Tensor, KeysValues | Lent]:
+        """Slots that are `Lent` change in place; any other state is left as it is."""
+        chunk = self.unit
+        lent = isinstance(state, Lent)
+        pool, rows = (state.pool, state.rows) if isinstance(state, Lent) else (state.map(torch.clone), None)
+        q, k, v = (t.to(pool.keys.dtype) for t in self._heads(x))
+        q, rotation, bias = self.position.by_distance(q, chunk, pool.keys.shape[1])
+        keys, values = (t.unflatten(-1, (self.heads, -1)) for t in (pool.keys, pool.values))
+        y = step_attention(q, k, v, rows, lengths, keys, values, pool.seen, chunk, rotation=rotation, bias=bias)
+        if rows is None:
+            pool.seen.add_(lengths)
+        else:
+            pool.seen.index_add_(0, rows, lengths)
+        return self.out(y.flatten(2)), lengths, state if lent else pool
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, past: int) -> Tensor:
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        q, k, bias = self.position(q, k, past)
-        mask = mask[:, None] if bias is None else bias.masked_fill(~mask[:, None], -torch.inf)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(y.transpose(1, 2).flatten(2))
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, C, heads, dim / heads)."""
+        q, k, v = (t.unflatten(-1, (self.heads, -1)) for t in self.qkv(x).chunk(3, -1))
+        return q, k, v

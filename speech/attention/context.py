@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -55,6 +56,26 @@ def attention_mask(context: Context, lengths: Tensor, frames: int) -> Tensor:
     """Mask (B, frames, frames) of whole inputs: True where a frame may look at a real frame."""
     t = torch.arange(frames, device=lengths.device)
     return context.sees(t, t) & within(lengths, frames)[:, None]
+
+
+class Visibility:
+    """What the frames of a batch of whole inputs may look at: made once, for all layers.
+
+    Args:
+        context: of every frame.
+        lengths: (B,) frames of each input.
+        frames: T, of the longest.
+    """
+
+    def __init__(self, context: Context, lengths: Tensor, frames: int):
+        self.context, self.lengths, self.frames = context, lengths, frames
+        self.chunk = max(frames, 1) if context.chunk is None else min(context.chunk, max(frames, 1))
+        self.left = 0 if context.chunk is None else frames if context.left is None else min(context.left, frames)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """See `attention_mask`; made when first asked for, since kernels do without."""
+        return attention_mask(self.context, self.lengths, self.frames)
 
 
 def at(module: M, context: Context) -> M:

@@ -16,10 +16,18 @@ from torch import Tensor, nn
 
 
 class Position(Protocol):
-    """Turns queries (B, H, C, d) and keys (B, H, K, d) into what scaled dot-product attention takes."""
+    """A position scheme, in the form that `torch.nn.functional.scaled_dot_product_attention` takes and in that of our kernels."""
 
     def __call__(self, q: Tensor, k: Tensor, past: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return queries, keys and an additive bias (B, H, C, K) or None. Query i stands at key position ``past + i``."""
+        """Queries (B, H, C, d), keys (B, H, K, d) and an additive bias (B, H, C, K) or None. Query i stands at key ``past + i``."""
+
+    def by_distance(self, q: Tensor, chunk: int, left: int) -> tuple[Tensor, tuple[Tensor, Tensor] | None, Tensor | None]:
+        """The scheme for queries (B, C, H, d) that see ``left`` frames before chunks of ``chunk``, as our kernels take it.
+
+        Returns:
+            The queries; cos and sin (rows, d / 2) to rotate by, with at least left + C rows, or None; and a bias (B, H, C, W) or None,
+            whose column n + chunk − 1 belongs to keys n frames back, W = left + 2·chunk − 1.
+        """
 
 
 class RotaryPosition(nn.Module):
@@ -34,6 +42,10 @@ class RotaryPosition(nn.Module):
         cos, sin = _rotation(_table_size(k.shape[2]), q.shape[-1], q.device, q.dtype)
         end = past + q.shape[2]
         return _rotate(q, cos[past:end], sin[past:end]), _rotate(k, cos[: k.shape[2]], sin[: k.shape[2]]), None
+
+    def by_distance(self, q: Tensor, chunk: int, left: int) -> tuple[Tensor, tuple[Tensor, Tensor] | None, Tensor | None]:
+        wide = torch.promote_types(q.dtype, torch.float32)
+        return q, _rotation(_table_size(left + q.shape[1]), q.shape[-1], q.device, wide), None
 
 
 class TransformerXLPosition(nn.Module):
@@ -59,6 +71,13 @@ class TransformerXLPosition(nn.Module):
         index = i - torch.arange(keys, device=q.device)[None] + furthest
         bias = by_distance.gather(-1, index.expand(*q.shape[:2], -1, -1)) * q.shape[-1] ** -0.5
         return q + self.content_bias[:, None], k, bias
+
+    def by_distance(self, q: Tensor, chunk: int, left: int) -> tuple[Tensor, tuple[Tensor, Tensor] | None, Tensor | None]:
+        furthest = left + chunk - 1
+        distances = _sinusoid(furthest, self.dim, q.device, q.dtype)[left:]  # from 1 - chunk to the furthest
+        r = self.project(distances).unflatten(-1, (self.heads, -1))
+        bias = (q + self.position_bias).transpose(1, 2) @ r.permute(1, 2, 0) * q.shape[-1] ** -0.5
+        return q + self.content_bias, None, bias
 
 
 #: Position schemes by configuration name.

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from riverrun.streaming import Causal, Example, Frames, State, States, StreamingModule, last_frames, left_of, zero_padding
+from riverrun.kernels.convolution import causal_convolution, causal_convolution_step
+from riverrun.streaming import Example, State, States, StreamingModule, left_of, zero_padding
+from riverrun.streaming.graphs import Lent, SlotState
 
-from ..attention import ChunkedAttention, Context, attention_mask
+from ..attention import ChunkedAttention, Context, Visibility
 from ..attention.chunked import KeysValues
 from .subsampling import ConvSubsampling
 
@@ -52,10 +53,17 @@ class FeedForward(nn.Sequential):
         )
 
 
-class CausalConvolution(Causal):
+@dataclass
+class GatedFrames(SlotState):
+    """The past of a convolution module, behind its gate."""
+
+    frames: Tensor  # (slots, kernel - 1, dim)
+
+
+class CausalConvolution(StreamingModule):
     """Conformer's convolution module with the past only: GLU, depthwise convolution, layer norm, SiLU.
 
-    State per stream: kernel - 1 frames of ``dim`` numbers.
+    State per stream: kernel - 1 frames of ``dim`` numbers. What lies between the two linear layers is an operator of `riverrun.kernels`.
     """
 
     def __init__(self, dim: int, kernel: int, dropout: float):
@@ -72,25 +80,27 @@ class CausalConvolution(Causal):
     def examples(cls) -> Iterable[Example]:
         yield Example(cls(6, 5, 0.0), (6,))
 
-    def init_state(self, slots: int, like: Tensor) -> Frames:
-        return Frames(like.new_zeros(slots, self.depthwise.kernel_size[0] - 1, self.depthwise.in_channels))
+    def init_state(self, slots: int, like: Tensor) -> GatedFrames:
+        return GatedFrames(like.new_zeros(slots, self.depthwise.kernel_size[0] - 1, self.depthwise.in_channels))
 
-    def step(self, x: Tensor, lengths: Tensor, state: Frames) -> tuple[Tensor, Tensor, Frames]:
-        if not x.shape[1]:
-            return x, lengths, state
-        gated = F.glu(self.expand(self.norm(x)))
-        y = self._convolve(torch.cat([state.frames, gated], 1))
-        return y, lengths, Frames(last_frames(state.frames, gated, lengths))
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.whole(x), lengths
 
     def whole(self, x: Tensor) -> Tensor:
-        """Whole inputs (B, T, dim): the step without its bookkeeping. Causal, so what is behind an end touches nothing before it."""
-        if not x.shape[1]:
-            return x
-        return self._convolve(F.pad(F.glu(self.expand(self.norm(x))), (0, 0, self.depthwise.kernel_size[0] - 1, 0)))
+        """Whole inputs (B, T, dim). Causal, so what is behind an end touches nothing before it."""
+        return self.dropout(self.project(causal_convolution(self.expand(self.norm(x)), *self._middle())))
 
-    def _convolve(self, window: Tensor) -> Tensor:
-        y = self.depthwise(window.transpose(1, 2)).transpose(1, 2)
-        return self.dropout(self.project(F.silu(self.inner_norm(y))))
+    def step(self, x: Tensor, lengths: Tensor, state: GatedFrames | Lent) -> tuple[Tensor, Tensor, GatedFrames | Lent]:
+        """Slots that are `Lent` change in place; any other state is left as it is."""
+        lent = isinstance(state, Lent)
+        pool, rows = (state.pool, state.rows) if isinstance(state, Lent) else (state.map(torch.clone), None)
+        expanded = self.expand(self.norm(x)).to(pool.frames.dtype)
+        y = causal_convolution_step(expanded, rows, lengths, pool.frames, *self._middle())
+        return self.dropout(self.project(y)), lengths, state if lent else pool
+
+    def _middle(self) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+        bias: Tensor = self.depthwise.bias  # type: ignore[assignment]  # it has one
+        return self.depthwise.weight, bias, self.inner_norm.weight, self.inner_norm.bias, self.inner_norm.eps
 
 
 @dataclass
@@ -98,7 +108,7 @@ class LayerState(State):
     """State of one Conformer layer."""
 
     attention: KeysValues
-    convolution: Frames
+    convolution: GatedFrames
 
 
 class ConformerLayer(StreamingModule):
@@ -127,9 +137,9 @@ class ConformerLayer(StreamingModule):
     def left(self) -> int | None:  # type: ignore[override]
         return left_of([self.attention, self.convolution])
 
-    def forward(self, x: Tensor, lengths: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``mask`` (B, T, T), if given, is the attention mask that the caller computed once for all layers."""
-        mask = attention_mask(self.attention.context, lengths, x.shape[1]) if mask is None else mask
+    def forward(self, x: Tensor, lengths: Tensor, mask: Tensor | Visibility | None = None) -> tuple[Tensor, Tensor]:
+        """``mask``, if given, is what frames may look at, made once for all layers: a `Visibility` or a mask (B, T, T)."""
+        mask = Visibility(self.attention.context, lengths, x.shape[1]) if mask is None else mask
         x = x + 0.5 * self.feed_in(x)
         x = x + self.dropout(self.attention.whole(self.attention_norm(x), mask))
         x = x + self.convolution.whole(x)
@@ -188,7 +198,7 @@ class ConformerEncoder(StreamingModule):
         ``after`` is called with each layer's number, from 1, and its output (B, ⌈T/4⌉, dim).
         """
         x, lengths = self.subsampling(x, lengths)
-        mask = attention_mask(context or self.context, lengths, x.shape[1])
+        mask = Visibility(context or self.context, lengths, x.shape[1])
         x = self.dropout(zero_padding(x, lengths))
         for number, layer in enumerate(self._layers(), 1):
             x, _ = layer(x, lengths, mask)

@@ -110,4 +110,3 @@ def test_nothing():
     cache, seen = torch.ones(2, 4, 2, 8, device=DEVICE), torch.zeros(2, dtype=torch.long, device=DEVICE)
     none = torch.zeros(0, dtype=torch.long, device=DEVICE)
     assert step_attention(empty, empty, empty, none, none, cache, cache.clone(), seen, 4).shape == empty.shape
-    assert kernels.supports(empty)
