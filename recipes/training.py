@@ -17,6 +17,7 @@ from riverrun.speech.models import Recogniser, Translator
 from .asr.corpus import Batch
 from .asr.front import features_of
 from .asr.options import Augmentation, Compilation, Contexts, Optimisation
+from .muon import Muon
 
 N = TypeVar("N", bound=nn.Module)
 S = TypeVar("S", Recogniser, Translator)
@@ -58,7 +59,11 @@ class AveragedModule(lightning.LightningModule, Generic[N]):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         o = self.optimisation
         on_gpu = next(self.model.parameters()).is_cuda
-        optimiser = torch.optim.AdamW(self.model.parameters(), o.peak, betas=(0.9, 0.98), weight_decay=o.decay, fused=on_gpu)
+        optimiser: torch.optim.Optimizer = (
+            Muon(self.model.named_parameters(), o.peak, weight_decay=o.decay)
+            if o.method == "muon"
+            else torch.optim.AdamW(self.model.parameters(), o.peak, betas=(0.9, 0.98), weight_decay=o.decay, fused=on_gpu)
+        )
 
         def scale(step: int) -> float:
             o = self.optimisation  # read anew: a callback may plan another number of steps

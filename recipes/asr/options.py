@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Optimisation:
-    """AdamW with linear warm-up, then a cosine to zero at ``steps``.
+    """Linear warm-up, then a cosine to zero at ``steps``.
 
     Attributes:
         peak: largest learning rate.
@@ -16,6 +16,7 @@ class Optimisation:
         decay: weight decay.
         average: decay of the exponential moving average of the weights.
         clip: largest norm of the gradient.
+        method: "adamw", or "muon" (see `riverrun.recipes.muon`).
     """
 
     peak: float = 1.0e-3
@@ -24,6 +25,11 @@ class Optimisation:
     decay: float = 0.01
     average: float = 0.999
     clip: float = 5.0
+    method: str = "adamw"
+
+    def __post_init__(self) -> None:
+        if self.method not in ("adamw", "muon"):
+            raise ValueError(f"optimisation.method must be adamw or muon, not {self.method!r}")
 
 
 @dataclass(frozen=True)
