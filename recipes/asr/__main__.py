@@ -1,14 +1,36 @@
-"""``python -m riverrun.recipes.asr fit --config recipes/asr/conf/tiny.yaml``: train a streaming recogniser."""
+"""``python -m riverrun.recipes.asr fit --config recipes/asr/conf/small.yaml``: train a streaming recogniser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 from pytorch_lightning.cli import LightningCLI
 
+from .checkpoints import KeepCheckpoints, newest
 from .data import AsrData
 from .module import AsrModule
 
 
+class CommandLine(LightningCLI):
+    """Lightning's, with ``fit --ckpt_path last``: the newest checkpoint of `KeepCheckpoints`, or a new beginning if there is none."""
+
+    def before_fit(self) -> None:
+        given = self.config_init["fit"]
+        if given.get("ckpt_path") == "last":
+            folders = [callback.folder for callback in self.trainer.callbacks if isinstance(callback, KeepCheckpoints)]
+            found = next((path for path in map(newest, folders) if path is not None), None)
+            given["ckpt_path"] = None if found is None else str(found)
+
+
+def command_line(arguments: Sequence[str] | None = None, run: bool = True) -> CommandLine:
+    """Lightning's command line over `AsrModule` and `AsrData`; without ``run`` it only builds them and the trainer."""
+    given = None if arguments is None else list(arguments)
+    return CommandLine(AsrModule, AsrData, args=given, run=run, save_config_kwargs={"overwrite": True})
+
+
 def main() -> None:
-    """Run the command line of Lightning over `AsrModule` and `AsrData`."""
-    LightningCLI(AsrModule, AsrData, save_config_kwargs={"overwrite": True})
+    """Run the command line."""
+    command_line()
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class KeepBundle(lightning.Callback):
 class FinishBy(lightning.Callback):
     """End training after so many minutes, with the learning rate at zero: the number of steps follows the speed measured.
 
-    A rented machine is given back at a time, not at a step. Every ``every`` steps the schedule is planned anew.
+    A machine may be given back at a time, not at a step. Every ``every`` steps the schedule is planned anew.
 
     Args:
         minutes: of training, from its first batch.
@@ -86,7 +86,8 @@ class FinishBy(lightning.Callback):
         (before, then), left = self._marks[0], self._began + self.seconds - now
         if step == before:
             return
-        steps = step + max(0, round(left * (step - before) / (now - then)))
+        # all ranks by the first one's clock, or one would stop without the others
+        left, steps = trainer.strategy.broadcast((left, step + max(0, round(left * (step - before) / (now - then)))))
         pl_module.optimisation = replace(pl_module.optimisation, steps=steps)
         if left <= 0 or steps <= step:
             trainer.should_stop = True

@@ -174,7 +174,9 @@ class DeviceCorpus:
             at = self._head if self._head + size <= self._floor else 0
         if at < 0 or at + size > self._floor:
             room, kept, needed = (n / 3600 / SAMPLE_RATE for n in (len(self.audio), len(self.audio) - self._floor, size))
-            raise ValueError(f"{name} ({needed:.2f} h) does not fit into hours_on_device: {room:.2f}, of which {kept:.2f} h are taken for good")
+            raise ValueError(
+                f"{name} ({needed:.2f} h) does not fit into hours_on_device: {room:.2f}, of which {kept:.2f} h are taken for good"
+            )
         if stay:
             self._floor = at
         else:

@@ -32,7 +32,7 @@ class AsrData(lightning.LightningDataModule):
         watch_repeat: how often an epoch holds a corpus of ``watch``.
         hours_on_device: memory for speech on each device, in hours (115 MB each), taken at once; when it is full the oldest corpora
             of ``watch`` go. Without it the memory is as large as the corpora.
-        buckets: batch lengths in seconds.
+        buckets: batch lengths in seconds; multiples of 0.64 s make multiples of 16 encoder frames, which attention kernels like.
         budget_s: seconds of audio per batch and device.
         speed: largest relative change of playing speed in training.
         short_epochs: epochs at the beginning that hold only utterances up to ``short_s`` seconds.
@@ -59,7 +59,7 @@ class AsrData(lightning.LightningDataModule):
             raise ValueError("data.watch needs data.hours_on_device: the memory that new corpora take turns in")
         self.tokenizer = Tokenizer.from_file(Path(tokenizer))
         self.hours_on_device = hours_on_device
-        self.buckets = sorted(buckets or [2.5, 4.0, 6.0, 8.0, 11.0, 16.0])
+        self.buckets = sorted(buckets or [2.56, 3.84, 5.76, 7.68, 10.88, 16.0])
         self.budget_s, self.speed, self.seed = budget_s, speed, seed
         self.short_epochs, self.short_s = short_epochs, short_s
         self.arrivals = Arrivals(sources, watch, watch_repeat, self._read)
