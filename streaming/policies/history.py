@@ -100,7 +100,7 @@ def make_history(name: str, size: int | None = None) -> History:
 
 
 def ends_sentence(word: str) -> bool:
-    """Whether a word ends a sentence: by its last mark, unless that belongs to an ordinal, an initial or a short form ("3.", "J.", "Dr.")."""
+    """Whether a word ends a sentence: by its last mark, unless that is of an ordinal, an initial or a short form ("3.", "J.", "Dr.")."""
     core = word.strip().rstrip(_CLOSING)
     if not core or core[-1] not in _STOPS:
         return False
