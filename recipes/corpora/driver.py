@@ -186,16 +186,17 @@ class Driver:
 
     def _finish(self, tasks: Sequence[Task], about: Mapping[str, Any], skipped: Sequence[dict[str, Any]]) -> None:
         """Join the parts into ``manifest.jsonl``, which comes last, whole or not at all; before it ``skipped.jsonl``, ``about.json``."""
-        clips, seconds, speakers, engines = dict[Any, str](), 0.0, set[str](), dict[str, float]()
+        clips, seconds, speakers, engines = dict[Any, str](), 0.0, set[str | None](), dict[str, float]()
         for row in self._gather("part"):
             clips[row["id"]] = json.dumps(row, ensure_ascii=False)
             seconds += row["duration"]
-            speakers.add(row.get("speaker"))
+            speakers |= {row["speaker"]} - {None}
             if "engine" in row:
                 engines[row["engine"]] = engines.get(row["engine"], 0.0) + row["duration"] / 3600
         left = {row["id"]: row for row in self._gather("left") if row["id"] not in clips}
         skips = [*skipped, *left.values()]
         if not clips:
+            self._let_go()
             raise CorpusError(f"not one utterance could be used: {skips[0]['reason'] if skips else 'there is none'}")
         parts = [*self.out.glob("part-*.jsonl"), *self.out.glob("left-*.jsonl")]
         write_rows(self.out / "skipped.jsonl", skips)
@@ -205,6 +206,12 @@ class Driver:
         write_lines(self.out / "manifest.jsonl", (clips[task.id] for task in tasks if task.id in clips))
         for path in (*parts, self.out / f"audio-{_CRASHED:03d}.raw"):
             path.unlink()
+
+    def _let_go(self) -> None:
+        """Give up the claim on a folder that holds nothing of worth, so that other settings can be tried."""
+        for pattern in ("plan.json", "part-*.jsonl", "left-*.jsonl", "audio-*.raw"):
+            for path in self.out.glob(pattern):
+                path.unlink()
 
     def summary(self) -> Summary:
         """What the finished corpus holds."""

@@ -29,7 +29,7 @@ def run(
     root: Path, out: Path, sentences: list[str], jobs: int = 1, progress: Callable[[int, int], None] | None = None, **extra: str
 ) -> Summary:
     lines = [Line(sentence, extra) for sentence in sentences]
-    return speak(lines, CAST, root, out, jobs=jobs, engines={"fake": FakeEngine}, patience_s=2, progress=progress)
+    return speak(lines, CAST, root, out, jobs=jobs, about={"name": "a test"}, engines={"fake": FakeEngine}, patience_s=2, progress=progress)
 
 
 def test_a_corpus_survives_crashes_hangs_and_refusals_and_reads_back(tmp_path: Path) -> None:

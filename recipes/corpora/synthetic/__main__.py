@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from ..command import show_progress
 from ..errors import CorpusError
+from .options import add_voice_options, cast_of
 from .script import read_pairs, read_text
 from .speak import speak
-from .voices import DEFAULT, read_cast
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,13 +28,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--target-lang", help="language of the translations, where the pairs do not say it, for instance de")
     add("--licence", help="of the text, to be noted in the corpus")
-    add("--out", type=Path, required=True, help="folder of the corpus")
-    add("--root", type=Path, default=Path("/"), help="folder with the engines' Debian packages unpacked; / for installed ones")
-    add("--config", type=Path, default=DEFAULT, help="voices, hold-outs and variation (default: %(default)s)")
-    add("--engines", help="only these, with commas between (default: all of the configuration)")
+    add_voice_options(result)
     add("--held-out", action="store_true", help="speak with the held-out voices instead, for a development set")
-    add("--repeat", type=int, default=1, metavar="N", help="voices per sentence")
-    add("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="worker processes (default: %(default)s)")
     add("--list", action="store_true", help="list the voices and how often they speak, and stop")
     return result
 
@@ -44,9 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status is 2 for what the user can put right."""
     options = parser().parse_args(arguments)
     try:
-        cast = read_cast(options.config).choose(
-            held_out=options.held_out, engines=set(options.engines.split(",")) if options.engines else None
-        )
+        cast = cast_of(options, held_out=options.held_out)
         if options.list:
             print("\n".join(f"{voice.id}\t{voice.weight:.4f}" for voice in cast.voices))
             return 0

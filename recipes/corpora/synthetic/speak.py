@@ -26,7 +26,8 @@ def speak(
     *,
     jobs: int,
     repeat: int = 1,
-    about: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any],
+    skipped: Sequence[dict[str, Any]] = (),
     engines: Mapping[str, Callable[..., Engine]] = ENGINES,
     patience_s: float = 90.0,
     progress: Callable[[int, int], None] | None = None,
@@ -41,6 +42,7 @@ def speak(
         jobs: worker processes.
         repeat: clips per line.
         about: what ``about.json`` is to say of the text.
+        skipped: what was left out before, for ``skipped.jsonl``.
         engines: engines by name.
         patience_s: how long one sentence may take before its worker is ended.
         progress: called with (done, of) now and then.
@@ -52,4 +54,5 @@ def speak(
     voices = hashlib.sha256(repr(dataclasses.astuple(cast)).encode()).hexdigest()
     driver = Driver(out, {"corpus": "synthetic", "voices": voices}, jobs=jobs, patience_s=patience_s)
     spoken = {"name": "synthetic", "language": cast.language, "voices": [voice.id for voice in cast.voices], "licence": _LICENCE}
-    return driver.run(tasks, partial(Speaker, cast, root.resolve(), engines), about={**spoken, "text": about}, progress=progress)
+    start = partial(Speaker, cast, root.resolve(), engines)
+    return driver.run(tasks, start, about={**spoken, "text": about}, skipped=skipped, progress=progress)
