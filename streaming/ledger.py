@@ -95,7 +95,9 @@ class LedgerRows:
     def ledger(self, row: Sequence[int]) -> Ledger:
         """The ledger of a row."""
         values = iter(row)
-        ledger = Ledger(*(next(values) for _ in _NUMBERS))
+        ledger = Ledger()
+        for name in _NUMBERS:
+            setattr(ledger, name, next(values))
         count = next(values)
         entries = [Entry(*_take(values, 3)) for _ in range(self.tokens)]
         ledger.written = entries[:count]

@@ -235,7 +235,7 @@ class Translator:
     def _entries(self, ledger: Ledger, hypothesis: Hypothesis, looks: Sequence[int], count: int) -> list[Entry]:
         """The first ``count`` tokens as entries, with the ends of sentences found."""
         entries: list[Entry] = []
-        word = []
+        word: list[int] = []
         for entry in reversed(ledger.written):  # punctuation may follow a word that is written
             word.insert(0, entry.token)
             if self.model.starts_word(entry.token):

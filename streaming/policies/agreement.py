@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Hypothesis, Policy, Progress, check_number
+from .base import Hypothesis, Policy, Progress, check_whole
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class LocalAgreement(Policy):
     name: ClassVar[str] = "local-agreement"
 
     def __post_init__(self) -> None:
-        check_number("policy local-agreement", "n", self.n, 2, 16)
+        check_whole("policy local-agreement", "n", self.n, 2, 16)
         object.__setattr__(self, "history", self.n - 1)
 
     def writable(self, hypothesis: Hypothesis, earlier: list[tuple[int, ...]], progress: Progress) -> int:
@@ -41,7 +41,7 @@ class HoldN(Policy):
     name: ClassVar[str] = "hold-n"
 
     def __post_init__(self) -> None:
-        check_number("policy hold-n", "n", self.n, 0)
+        check_whole("policy hold-n", "n", self.n, 0)
 
     def writable(self, hypothesis: Hypothesis, earlier: list[tuple[int, ...]], progress: Progress) -> int:
         return max(len(hypothesis.tokens) - self.n, 0)
@@ -61,7 +61,7 @@ class Retranslation(Policy):
     name: ClassVar[str] = "retranslation"
 
     def __post_init__(self) -> None:
-        check_number("policy retranslation", "mask", self.mask, 0)
+        check_whole("policy retranslation", "mask", self.mask, 0)
 
     def writable(self, hypothesis: Hypothesis, earlier: list[tuple[int, ...]], progress: Progress) -> int:
         return 0

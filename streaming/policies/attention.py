@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from .base import Hypothesis, Policy, Progress, check_number
+from .base import Hypothesis, Policy, PolicyError, Progress, check_whole
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,9 @@ class EDAtt(Policy):
     needs_attention: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_number("policy edatt", "alpha", self.alpha, 0, 1, whole=False)
-        if self.alpha == 0:
-            check_number("policy edatt", "alpha", self.alpha, 1e-6, 1, whole=False)
-        check_number("policy edatt", "lambda", self.lambda_, 1)
+        if not isinstance(self.alpha, (int, float)) or isinstance(self.alpha, bool) or not 0 < self.alpha <= 1:
+            raise PolicyError(f"policy edatt: alpha is {self.alpha!r}: give a number above 0 and at most 1")
+        check_whole("policy edatt", "lambda", self.lambda_, 1)
 
     def writable(self, hypothesis: Hypothesis, earlier: list[tuple[int, ...]], progress: Progress) -> int:
         rows = torch.nn.functional.normalize(hypothesis.attention[:, :-1].double(), dim=1)
@@ -60,9 +59,9 @@ class AlignAtt(Policy):
     needs_attention: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_number(f"policy {self.name}", "frames", self.frames, 1)
+        check_whole(f"policy {self.name}", "frames", self.frames, 1)
         if self.rewind is not None:
-            check_number(f"policy {self.name}", "rewind", self.rewind, 1)
+            check_whole(f"policy {self.name}", "rewind", self.rewind, 1)
 
     def writable(self, hypothesis: Hypothesis, earlier: list[tuple[int, ...]], progress: Progress) -> int:
         rows = hypothesis.attention[:, :-1]

@@ -104,14 +104,22 @@ def words_to_tokens(starts: Sequence[bool], words: int) -> int:
     return len(starts)
 
 
-def check_number(owner: str, name: str, value: object, low: float, high: float = math.inf, whole: bool = True) -> None:
-    """Check an option's value.
+def check_whole(owner: str, name: str, value: object, low: int, high: float = math.inf) -> None:
+    """Check an option that counts something.
 
     Raises:
-        PolicyError: not a number (a whole one, if ``whole``), or outside [``low``, ``high``].
+        PolicyError: not a whole number from ``low`` to ``high``.
     """
-    kind = "a whole number" if whole else "a number"
-    limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-    good = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not good or not low <= value <= high or not math.isfinite(value):  # type: ignore[operator, arg-type]
-        raise PolicyError(f"{owner}: {name} is {value!r}: give {kind}, {limits}")
+    limits = f"at least {low}" if high == math.inf else f"from {low} to {high:g}"
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise PolicyError(f"{owner}: {name} is {value!r}: give a whole number, {limits}")
+
+
+def check_duration(owner: str, name: str, value: object) -> None:
+    """Check an option that is a duration in milliseconds.
+
+    Raises:
+        PolicyError: not a number of at least 20 ms.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 20 <= value < math.inf:
+        raise PolicyError(f"{owner}: {name} is {value!r}: give milliseconds, at least 20")

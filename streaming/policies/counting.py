@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Hypothesis, Policy, PolicyError, Progress, check_number, words_to_tokens
+from .base import Hypothesis, Policy, PolicyError, Progress, check_duration, check_whole, words_to_tokens
 
 #: What may count the words of the source.
 DETECTORS = ("ctc", "fixed", "speech")
@@ -29,8 +29,8 @@ class WaitK(Policy):
     name: ClassVar[str] = "wait-k"
 
     def __post_init__(self) -> None:
-        check_number("policy wait-k", "k", self.k, 1)
-        check_number("policy wait-k", "unit-ms", self.unit_ms, 20, whole=False)
+        check_whole("policy wait-k", "k", self.k, 1)
+        check_duration("policy wait-k", "unit-ms", self.unit_ms)
         if self.words not in DETECTORS:
             raise PolicyError(f"policy wait-k: words is {self.words!r}: choose {', '.join(DETECTORS[:-1])} or {DETECTORS[-1]}")
         object.__setattr__(self, "detector", self.words)
@@ -54,8 +54,8 @@ class Fixed(Policy):
     name: ClassVar[str] = "fixed"
 
     def __post_init__(self) -> None:
-        check_number("policy fixed", "words", self.words, 1)
-        check_number("policy fixed", "every-ms", self.every_ms, 20, whole=False)
+        check_whole("policy fixed", "words", self.words, 1)
+        check_duration("policy fixed", "every-ms", self.every_ms)
 
     def _allowed(self, progress: Progress) -> int:
         return self.words * int(progress.source_ms // self.every_ms) - progress.written_words

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from .base import PolicyError, check_number
+from .base import PolicyError, check_whole
 
 #: Languages written without spaces, whose text is counted in characters.
 UNSPACED = frozenset({"zh", "ja", "yue", "th", "lo", "km", "my"})
@@ -48,7 +48,7 @@ class FixedWords(History):
     name: ClassVar[str] = "words"
 
     def __post_init__(self) -> None:
-        check_number("history words", "words", self.words, 1)
+        check_whole("history words", "words", self.words, 1)
 
     def forgotten(self, written: Sequence[Piece], unspaced: bool) -> int:
         left = self.words
@@ -76,7 +76,7 @@ class Textual(History):
     name: ClassVar[str] = "sentence"
 
     def __post_init__(self) -> None:
-        check_number("history sentence", "most", self.most, 1)
+        check_whole("history sentence", "most", self.most, 1)
 
     def forgotten(self, written: Sequence[Piece], unspaced: bool) -> int:
         first = max((i + 1 for i, piece in enumerate(written) if piece.closes), default=0)
