@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Sequence
 
 from pytorch_lightning.cli import LightningCLI
@@ -17,7 +19,7 @@ class CommandLine(LightningCLI):
     def before_fit(self) -> None:
         given = self.config_init["fit"]
         if given.get("ckpt_path") == "last":
-            folders = [callback.folder for callback in self.trainer.callbacks if isinstance(callback, KeepCheckpoints)]
+            folders = [callback.folder for callback in getattr(self.trainer, "callbacks", []) if isinstance(callback, KeepCheckpoints)]
             found = next((path for path in map(newest, folders) if path is not None), None)
             given["ckpt_path"] = None if found is None else str(found)
 
@@ -29,8 +31,16 @@ def command_line(arguments: Sequence[str] | None = None, run: bool = True) -> Co
 
 
 def main() -> None:
-    """Run the command line."""
-    command_line()
+    """Run the command line; what a user can mend is one line, and exit status 2."""
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    logging.getLogger("riverrun").setLevel(logging.INFO)
+    try:
+        command_line()
+    except ValueError as error:
+        if not type(error).__module__.startswith("riverrun."):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,9 +34,9 @@ class Arrivals:
         self._waiting = [source for source in self._waiting if source not in here]
         found = [(source, True) for source in here]
         if self._watch is not None:
-            for manifest in sorted(Path(self._watch).glob("*/manifest.jsonl"), key=lambda path: (path.stat().st_mtime, path)):
-                if (path := str(manifest.parent)) not in self._seen:
-                    found.append((Source(path, self._repeat), False))
+            manifests = sorted(Path(self._watch).glob("*/manifest.jsonl"), key=lambda path: (path.stat().st_mtime, path))
+            new = [str(manifest.parent) for manifest in manifests if str(manifest.parent) not in self._seen]
+            found += [(Source(path, self._repeat), False) for path in new]
         return found
 
     def start(self, found: Sequence[tuple[Source, bool]]) -> None:
@@ -53,12 +53,10 @@ class Arrivals:
             ready += 1
         return ready
 
-    def take(self, most: int | None = None) -> list[tuple[Part, bool]]:
-        """The ``most`` oldest reads, or all; waits for them. What could not be read is named in the log and left out."""
-        most = len(self._reading) if most is None else most
-        taken, self._reading = self._reading[:most], self._reading[most:]
-        parts = []
-        for source, stay, future in taken:
+    def take(self, most: int | None = None) -> Iterator[tuple[Part, bool]]:
+        """The ``most`` oldest reads, or all, one after another; waits for them. What cannot be read is named in the log and left out."""
+        for _ in range(len(self._reading) if most is None else most):
+            source, stay, future = self._reading.pop(0)
             try:
                 part = future.result()
             except (ValueError, OSError) as error:
@@ -71,5 +69,4 @@ class Arrivals:
                     "%s: %d of %d utterances left out (too long, too short or without text), %d manifest lines skipped",
                     source.path, part.left_out, part.left_out + len(part.samples), len(part.skipped),
                 )  # fmt: skip
-            parts.append((part, stay))
-        return parts
+            yield part, stay

@@ -12,6 +12,7 @@ from riverrun.speech.bundle import FORMAT, BundleConfig, save_bundle
 from riverrun.speech.tokenizer import Tokenizer
 
 from ..training import AveragedModule
+from .errors import TrainingError
 from .module import AsrModule
 
 
@@ -69,7 +70,7 @@ class FinishBy(lightning.Callback):
 
     def __init__(self, minutes: float, every: int = 100):
         if minutes <= 0 or every < 1:
-            raise ValueError(f"FinishBy needs more than 0 minutes and at least 1 step, not {minutes} and {every}")
+            raise TrainingError(f"FinishBy needs more than 0 minutes and at least 1 step, not {minutes} and {every}")
         self.seconds, self.every = minutes * 60, every
         self._began: float | None = None
         self._marks: list[tuple[int, float]] = []

@@ -12,6 +12,8 @@ import pytorch_lightning as lightning
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from .errors import TrainingError
+
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"step-(\d{8})\.ckpt")
@@ -64,7 +66,7 @@ class KeepCheckpoints(lightning.Callback):
 
     def __init__(self, folder: str, every: int = 1000, keep: int = 3):
         if every < 1 or keep < 1:
-            raise ValueError(f"KeepCheckpoints needs at least 1 step and 1 checkpoint, not {every} and {keep}")
+            raise TrainingError(f"KeepCheckpoints needs at least 1 step and 1 checkpoint, not {every} and {keep}")
         self.folder, self.every, self.keep = Path(folder), every, keep
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:

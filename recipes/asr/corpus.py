@@ -6,7 +6,7 @@ training runs take the place of the oldest of their kind once the memory is full
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from riverrun.speech.tokenizer import Tokenizer
 
 from ..corpora.packed import SAMPLE_RATE, PackedCorpus, Utterance
 from ..corpora.text import transcript
+from .errors import TrainingError
 
 _FRAME = 640  # samples of an encoder frame, 40 ms
 _CHUNK = 2**24  # samples that go to the accelerator at a time
@@ -83,10 +84,13 @@ def read_part(
     ``take`` is asked about every utterance that could be used, in the order of the part; what it refuses is left out.
 
     Raises:
-        ValueError: there is no packed corpus, or nothing of it can be used.
+        TrainingError: there is no packed corpus, or nothing of it can be used.
     """
     corpus = PackedCorpus(Path(source.path))
-    pieces, start, samples, labels = [], [], [], []
+    pieces: list[npt.NDArray[np.int16]] = []
+    start: list[int] = []
+    samples: list[int] = []
+    labels: list[list[int]] = []
     at = left_out = 0
     for utterance in corpus:
         ids = tokenizer.encode(transcript(utterance.text))
@@ -103,7 +107,7 @@ def read_part(
             pieces.append(corpus.samples_of(utterance))
             at += utterance.samples
     if not pieces:
-        raise ValueError(f"{source.path} has no utterance that can be trained on: all {left_out} are too long, too short or without text")
+        raise TrainingError(f"{source.path} has nothing to train on: all {left_out} utterances are too long, too short or without text")
     counts = np.array([len(ids) for ids in labels])
     width = -(-counts.max() // _LABEL_STEP) * _LABEL_STEP
     table = np.zeros((len(labels), width), np.int64)
@@ -146,16 +150,18 @@ class DeviceCorpus:
         """Speech held on this device."""
         return sum(place.size for place in self._places) / 3600 / SAMPLE_RATE
 
-    def add(self, parts: list[tuple[Part, bool]]) -> list[Source]:
+    def add(self, parts: Iterable[tuple[Part, bool]]) -> tuple[list[tuple[Source, bool]], list[Source]]:
         """Take in parts, each with whether it stays for good, or goes when newer ones need its place.
 
-        Their audio is copied to the device in one go. Returns the sources of those that had to go.
+        The audio of each is copied to the device in one go. Returns the sources that came, and those that had to go.
 
         Raises:
-            ValueError: a part does not fit into the memory beside those that stay.
+            TrainingError: a part does not fit into the memory beside those that stay.
         """
+        came: list[tuple[Source, bool]] = []
         gone: list[Source] = []
         if not self.bounded:
+            parts = list(parts)
             grown = torch.zeros(self._head + sum(len(part.audio) for part, _ in parts), dtype=torch.int16, device=self.device)
             grown[: self._head] = self.audio[: self._head]
             self.audio, self._floor = grown, len(grown)
@@ -164,17 +170,17 @@ class DeviceCorpus:
             self._copy(part.audio, at)
             self.parts.append(replace(part, audio=part.audio[:0].copy()))
             self._places.append(_Place(at, len(part.audio), stay))
-        self._index()
-        return gone
+            came.append((part.source, stay))
+        if came:
+            self._index()
+        return came, gone
 
     def _room(self, size: int, stay: bool, gone: list[Source], name: str) -> int:
-        if stay:
-            at = self._floor - size
-        else:
-            at = self._head if self._head + size <= self._floor else 0
+        low = self._head if self._head + size <= self._floor else 0
+        at = self._floor - size if stay else low
         if at < 0 or at + size > self._floor:
             room, kept, needed = (n / 3600 / SAMPLE_RATE for n in (len(self.audio), len(self.audio) - self._floor, size))
-            raise ValueError(
+            raise TrainingError(
                 f"{name} ({needed:.2f} h) does not fit into hours_on_device: {room:.2f}, of which {kept:.2f} h are taken for good"
             )
         if stay:

@@ -15,6 +15,7 @@ from riverrun.speech.tokenizer import Tokenizer
 
 from .arrivals import Arrivals
 from .corpus import Batch, DeviceCorpus, Part, Source, read_part
+from .errors import TrainingError
 from .plan import Plan, Planned
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class AsrData(lightning.LightningDataModule):
     ):
         super().__init__()
         if watch is not None and hours_on_device is None:
-            raise ValueError("data.watch needs data.hours_on_device: the memory that new corpora take turns in")
+            raise TrainingError("data.watch needs data.hours_on_device: the memory that new corpora take turns in")
         self.tokenizer = Tokenizer.from_file(Path(tokenizer))
         self.hours_on_device = hours_on_device
         self.buckets = sorted(buckets or [2.56, 3.84, 5.76, 7.68, 10.88, 16.0])
@@ -65,7 +66,7 @@ class AsrData(lightning.LightningDataModule):
         self.arrivals = Arrivals(sources, watch, watch_repeat, self._read)
         self._corpus: DeviceCorpus | None = None
         self._held: list[tuple[Source, bool]] = []  # what the present epoch is made of, in order
-        self._restored: list[tuple[Source, bool]] | None = None
+        self._restored: list[tuple[Source, bool]] = []  # what it was made of when the checkpoint was written
 
     def _read(self, source: Source) -> Part:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -75,37 +76,29 @@ class AsrData(lightning.LightningDataModule):
         """Everything that is ready by now; called between two epochs.
 
         Raises:
-            ValueError: nothing is, or it does not fit into the memory.
+            TrainingError: nothing is, or it does not fit into the memory.
         """
         found = self._agreed(self.arrivals.find())
+        first, restored = self._corpus is None, self._restored
         if self._corpus is None:
             self._corpus = DeviceCorpus(device, self.hours_on_device)
-            self.arrivals.start(found if self._restored is None else self._restored)
-            ready = self.arrivals.take()
-            if self._restored is not None:
-                self._check_restored(ready)
-                self.arrivals.start([entry for entry in found if entry not in self._restored])
-        else:
-            count = self._agreed(self.arrivals.count_ready())
-            ready = self.arrivals.take(count)
-            self.arrivals.start(found)
-        if ready:
-            gone = self._corpus.add(ready)
-            self._held = [entry for entry in self._held + [(part.source, stay) for part, stay in ready] if entry[0] not in gone]
-            log.info("took in %s; dropped %s", [part.source.path for part, _ in ready], [source.path for source in gone])
+            self.arrivals.start(restored or found)
+        came, gone = self._corpus.add(self.arrivals.take(None if first else self._agreed(self.arrivals.count_ready())))
+        if not first or restored:
+            self.arrivals.start([entry for entry in found if not first or entry not in restored])
+        for source, _ in restored if first else []:
+            if source not in [source for source, _ in came]:
+                log.warning("%s is gone: this epoch goes on in another order than before the interruption", source.path)
+        self._held = [entry for entry in self._held + came if entry[0] not in gone]
+        if came:
+            log.info("took in %s; dropped %s", [source.path for source, _ in came], [source.path for source in gone])
         if not self._corpus.parts:
-            raise ValueError("there is nothing to train on: check the paths of the packed corpora (data.sources, data.watch)")
+            raise TrainingError("there is nothing to train on: check the paths of the packed corpora (data.sources, data.watch)")
         return self._corpus
 
     def _agreed(self, value: Any) -> Any:
         """The first rank's value, on all ranks; they find and finish reading at slightly different times."""
         return self.trainer.strategy.broadcast(value) if self.trainer is not None and self.trainer.world_size > 1 else value
-
-    def _check_restored(self, ready: list[tuple[Part, bool]]) -> None:
-        read = [part.source for part, _ in ready]
-        for source, _ in self._restored or []:
-            if source not in read:
-                log.warning("%s is gone: this epoch goes on in another order than before the interruption", source.path)
 
     def state_dict(self) -> dict[str, Any]:
         return {"held": [(source.path, source.repeat, stay) for source, stay in self._held]}
@@ -115,7 +108,7 @@ class AsrData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         if self.trainer is None:
-            raise ValueError("AsrData needs a trainer")
+            raise TrainingError("AsrData needs a trainer")
         trainer = self.trainer
         corpus = self.corpus(trainer.strategy.root_device)
         batches, taken = trainer.limit_train_batches, trainer.global_step * trainer.accumulate_grad_batches
@@ -138,12 +131,12 @@ class AsrData(lightning.LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Planned, dataloader_idx: int) -> tuple[Tensor, Tensor, int, int]:
         if self._corpus is None:
-            raise ValueError("a batch arrived before its corpus was loaded")
-        return batch.index, batch.speed, batch.samples, self._corpus.most_labels(batch.index.numpy())
+            raise TrainingError("a batch arrived before its corpus was loaded")
+        return batch.utterances, batch.speed, batch.samples, self._corpus.most_labels(batch.utterances.numpy())
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor, int, int], dataloader_idx: int) -> Batch:
         if self._corpus is None:
-            raise ValueError("a batch arrived before its corpus was loaded")
+            raise TrainingError("a batch arrived before its corpus was loaded")
         index, speed, samples, most = batch
         return self._corpus.batch(index, samples, speed, most)
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,10 +82,12 @@ def label(model: SpeechModel, audio: npt.NDArray[np.float32], longest_s: float, 
     heard = model.transcribe(audio, latency_ms="full")
     words = [word for segment in heard.segments for word in segment.words]
     network = model.bundle.network
-    second = {"head": "ctc", "latency_ms": "full"} if network.joiner is not None and network.ctc is not None else {"latency_ms": 320}
+    second: dict[str, Any] = (
+        {"head": "ctc", "latency_ms": "full"} if network.joiner is not None and network.ctc is not None else {"latency_ms": 320}
+    )
     for stretch in stretches(words, duration, longest_s, pause_s):
         piece = audio[int(stretch.start * SAMPLE_RATE) : int(stretch.end * SAMPLE_RATE)]
-        other = model.transcribe(piece, **second).text  # type: ignore[arg-type]
+        other = model.transcribe(piece, **second).text
         yield stretch, stretch.confidence, word_edits(stretch.text, other).rate
 
 

@@ -7,13 +7,14 @@ import logging
 import torch
 from torch import Tensor
 
-from riverrun.speech.bundle import load_bundle
+from riverrun.speech.bundle import load_any
 from riverrun.speech.losses import ctc_loss, transducer_loss
 from riverrun.speech.losses.smoothing import uniform_divergence
-from riverrun.speech.models import Recogniser, RecogniserConfig
+from riverrun.speech.models import Recogniser, RecogniserConfig, Translator
 
 from ..training import SpeechModule
 from .corpus import Batch
+from .errors import TrainingError
 from .options import Augmentation, Compilation, Contexts, Objective, Optimisation
 
 log = logging.getLogger(__name__)
@@ -46,11 +47,11 @@ class AsrModule(SpeechModule[Recogniser]):
     ):
         objective = objective or Objective()
         if beyond := [n for n in objective.intermediate if not 1 <= n < model.encoder.layers]:
-            raise ValueError(
+            raise TrainingError(
                 f"objective.intermediate names layer {beyond[0]}; the encoder's inner layers are 1 to {model.encoder.layers - 1}"
             )
         if objective.intermediate and not model.ctc:
-            raise ValueError("objective.intermediate needs a CTC head: set model.ctc to true")
+            raise TrainingError("objective.intermediate needs a CTC head: set model.ctc to true")
         network = Recogniser(model)
         if init is not None:
             begin_with(network, init)
@@ -108,19 +109,19 @@ class AsrModule(SpeechModule[Recogniser]):
         return {**losses, "loss": total}
 
 
-def begin_with(model: Recogniser, bundle: str) -> None:
+def begin_with(model: Recogniser | Translator, bundle: str) -> None:
     """Take all weights of a bundle that fit ``model`` by name and shape; heads of another vocabulary stay as they are, and are named.
 
     Raises:
-        ValueError: there is no such bundle, or its encoder is another one.
+        TrainingError: there is no such bundle, or its encoder is another one.
     """
-    given, own = load_bundle(bundle).network.state_dict(), model.state_dict()
+    given, own = load_any(bundle).network.state_dict(), model.state_dict()
     fit = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     if unlike := sorted(name for name in own.keys() - fit.keys() if name.startswith("encoder.")):
-        raise ValueError(
+        raise TrainingError(
             f"the encoder of {bundle} is not that of model.encoder: {unlike[0]} differs; copy its config.yaml's encoder section"
         )
-    if fresh := sorted(own.keys() - fit.keys()):
+    if fresh := sorted({name.partition(".")[0] for name in own.keys() - fit.keys()}):
         log.warning("%s has nothing for %s: trained from scratch", bundle, ", ".join(fresh))
     model.load_state_dict({**own, **fit})
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .errors import TrainingError
+
 
 @dataclass(frozen=True)
 class Optimisation:
@@ -29,7 +31,7 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         if self.method not in ("adamw", "muon"):
-            raise ValueError(f"optimisation.method must be adamw or muon, not {self.method!r}")
+            raise TrainingError(f"optimisation.method must be adamw or muon, not {self.method!r}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         if not 0 <= self.intermediate_share < 1:
-            raise ValueError(f"objective.intermediate_share must be at least 0 and less than 1, not {self.intermediate_share}")
+            raise TrainingError(f"objective.intermediate_share must be at least 0 and less than 1, not {self.intermediate_share}")
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from ..corpora.packed import SAMPLE_RATE
+from .errors import TrainingError
 
 
 class Planned(NamedTuple):
     """Utterances (B,), their playing speeds (B,), and the samples that the batch is padded to."""
 
-    index: Tensor
+    utterances: Tensor
     speed: Tensor
     samples: int
 
@@ -84,5 +85,5 @@ class Plan(IterableDataset):
             full = min(len(share) for share in shares) // size
             batches += [(shares[self.rank][at * size : (at + 1) * size], length) for at in range(full)]
         if not batches:
-            raise ValueError("no full batch: use a smaller budget_s or more data")
+            raise TrainingError("no full batch: use a smaller budget_s or more data")
         return [batches[at] for at in draw.permutation(len(batches))]

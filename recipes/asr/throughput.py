@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ],
             run=False,
         )
-        cli.trainer.callbacks.append(meter)
+        cli.trainer.callbacks.append(meter)  # type: ignore[attr-defined]
         cli.trainer.fit(cli.model, cli.datamodule)
     if rank:
         return
