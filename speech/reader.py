@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from riverrun.streaming import Endpoint, Event, Final, Partial
 from riverrun.streaming.endpoint import Cut, Emission, EndpointDetector, EndpointState
+from riverrun.streaming.vad import WINDOW_S
 
 from .search.base import Committed, Label, Labels, read_labels
 from .tokenizer import Tokenizer
@@ -37,6 +40,16 @@ class LabelReader:
         self._decided = 0
         self._state = EndpointState()
         self._partial = ""
+        self._windows = 0  # of voice activity detection, so far
+        self._voiced: list[int] | None = None  # frames that are not decided yet with speech in them; None without detection
+
+    def voice(self, speech: Sequence[bool]) -> None:
+        """See `riverrun.streaming.vad.VoicedReader`. A window belongs to the frame in which it ends."""
+        self._voiced = self._voiced or []
+        for said in speech:
+            self._windows += 1
+            if said:
+                self._voiced.append(math.ceil(self._windows * WINDOW_S / self._endpoints.frame_s - 1e-6) - 1)
 
     def read(self, output: Heard, slot: int) -> list[Event]:
         """Events of a step."""
@@ -62,7 +75,9 @@ class LabelReader:
             self._labels += read_labels(labels, lengths, slot, self._decided)
         self._decided = int(output.decided[slot])
         emissions = [Emission(label.frame, self._tokenizer.starts_word(label.id)) for label in self._labels]
-        self._state, cuts = self._endpoints.advance(self._state, self._decided, emissions)
+        self._state, cuts = self._endpoints.advance(self._state, self._decided, emissions, self._voiced)
+        if self._voiced:
+            self._voiced = [frame for frame in self._voiced if frame >= self._decided]
         return [event for cut in cuts for event in self._cut(cut)]
 
     def _cut(self, cut: Cut) -> list[Event]:
@@ -82,7 +97,8 @@ class LabelReader:
 
     def save(self) -> dict[str, Any]:
         """As JSON."""
-        return {"labels": self._labels, "decided": self._decided, "endpoint": self._state, "partial": self._partial}
+        saved = {"labels": self._labels, "decided": self._decided, "endpoint": self._state, "partial": self._partial}
+        return saved if self._voiced is None else {**saved, "windows": self._windows, "voiced": self._voiced}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """From JSON."""
@@ -90,5 +106,7 @@ class LabelReader:
             self._labels = [Label(int(i), int(frame), float(score)) for i, frame, score in saved["labels"]]
             self._decided, self._partial = int(saved["decided"]), str(saved["partial"])
             self._state = EndpointState(*map(int, saved["endpoint"]))
+            self._windows = int(saved.get("windows", 0))
+            self._voiced = [*map(int, saved["voiced"])] if "voiced" in saved else None
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the state of a label reader: {error}") from None

@@ -24,6 +24,7 @@ class Tokenizer:
             self._model = sentencepiece.SentencePieceProcessor(model_proto=data)
         except RuntimeError:
             raise ValueError("the tokenizer is not a sentencepiece model") from None
+        self._pieces = [self._model.id_to_piece(i) for i in range(len(self))]  # readers ask for them again and again
         if not (self._model.is_control(BLANK) or self._model.is_unknown(BLANK)):
             raise ValueError(f"the tokenizer's id 0 is {self.piece(BLANK)!r}; riverrun keeps id 0 for the blank")
 
@@ -50,7 +51,7 @@ class Tokenizer:
 
     def piece(self, id: int) -> str:
         """The piece of an id, with its word mark."""
-        return self._model.id_to_piece(id)
+        return self._pieces[id]
 
     def starts_word(self, id: int) -> bool:
         """Whether the piece begins a new word."""

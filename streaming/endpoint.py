@@ -5,12 +5,14 @@ frames however the audio was chunked. Cutting is segmentation only: nothing here
 frame f puts the labels of frames before f into the ended segment and those from f on into the next, each into one.
 
 The rules are those of Kaldi's online decoder (and of sherpa-onnx), save that a long utterance is cut between words.
+With voice activity detection, silence lasts since the last speech and not since the last label, but no endpoint falls within
+``EndpointConfig.pause_s`` of a label: a model says its words somewhat late, and their last labels belong to the same segment.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -96,6 +98,7 @@ class EndpointState(NamedTuple):
     start: int = 0  #: its first frame
     last: int = -1  #: frame of its last label; ``start - 1`` if it has none
     frame: int = 0  #: the next frame to come
+    voice: int = -1  #: frame of its last speech, with voice activity detection; no less than ``start - 1``
 
 
 class EndpointDetector:
@@ -112,8 +115,11 @@ class EndpointDetector:
         self.frame_s = frame_s
         self._pause, self._longest = self._frames(config.pause_s), self._frames(config.longest_s)
         self._rules = [(rule, self._frames(rule.min_silence_s), self._frames(rule.min_utterance_s)) for rule in config.rules]
+        self._least = min((silence or self._pause for _, silence, _ in self._rules), default=1 << 60)
 
-    def advance(self, state: EndpointState, until: int, emissions: Iterable[Emission]) -> tuple[EndpointState, list[Cut]]:
+    def advance(
+        self, state: EndpointState, until: int, emissions: Iterable[Emission], voiced: Collection[int] | None = None
+    ) -> tuple[EndpointState, list[Cut]]:
         """Take in the frames before ``until`` that are still to come.
 
         Args:
@@ -121,34 +127,45 @@ class EndpointDetector:
             until: frames whose labels are final, counted from the stream's start.
             emissions: the final labels in order; those outside ``[state.frame, until)`` are not looked at, so the
                 labels of the running segment may be given again each time.
+            voiced: frames with speech in them, as voice activity detection has it; None: silence is the absence of labels.
         """
         here: dict[int, bool] = {}
         for emission in emissions:
             here.setdefault(emission.frame, emission.starts_word)  # a gap before the frame is one before its first label
+        segment, start, last, _, voice = state
         cuts = []
         for frame in range(state.frame, until):
-            state, cut = self.observe(state, frame in here, here.get(frame, False))
+            starts_word = here.get(frame)  # None where no label is
+            words, length = last >= start, frame - start
+            cut: str | None = None
+            if voiced is not None and frame in voiced:
+                voice = frame
+            if length >= self._longest:  # before this frame
+                cut, at = "longest", frame
+            elif starts_word is not None:
+                if starts_word and words:
+                    cut, at = next((rule.name for rule, silence, least in self._rules if not silence and length >= least), None), frame
+            else:
+                silent = frame - last
+                if voiced is not None and silent >= self._pause:
+                    silent = frame - voice
+                elif voiced is not None:
+                    silent = 0
+                if silent >= self._least:
+                    cut, at = self._silence(silent, length + 1, words), frame + 1
             if cut:
-                cuts.append(cut)
-        return state, cuts
+                cuts.append(Cut(segment, at, cut))
+                segment, start, last, voice = segment + 1, at, at - 1, max(voice, at - 1)
+            if starts_word is not None:
+                last = frame
+        return EndpointState(segment, start, last, max(until, state.frame), voice), cuts
 
-    def observe(self, state: EndpointState, emitted: bool, starts_word: bool = False) -> tuple[EndpointState, Cut | None]:
-        """Take in the next frame: whether it emitted labels, and whether the first of them begins a word."""
-        frame = state.frame
-        words = state.last >= state.start
-        if frame - state.start >= self._longest:
-            last = frame if emitted else frame - 1
-            return EndpointState(state.segment + 1, frame, last, frame + 1), Cut(state.segment, frame, "longest")
-        if emitted:
-            long = next((rule for rule, silence, length in self._rules if not silence and frame - state.start >= length), None)
-            if long and starts_word and words:
-                return EndpointState(state.segment + 1, frame, frame, frame + 1), Cut(state.segment, frame, long.name)
-            return state._replace(last=frame, frame=frame + 1), None
-        silent, length = frame - state.last, frame + 1 - state.start
+    def _silence(self, silent: int, length: int, words: bool) -> str | None:
+        """The first rule that holds after so many frames of silence in a segment of so many."""
         for rule, min_silence, min_length in self._rules:
             if silent >= (min_silence or self._pause) and length >= min_length and (words or not rule.needs_words):
-                return EndpointState(state.segment + 1, frame + 1, frame, frame + 1), Cut(state.segment, frame + 1, rule.name)
-        return state._replace(frame=frame + 1), None
+                return rule.name
+        return None
 
     def _frames(self, seconds: float) -> int:
         """Whole frames that last at least ``seconds``; rounding errors of the division do not count."""

@@ -13,6 +13,8 @@ import torch
 from .events import Event
 from .recognizer import Front, Recognizer
 from .snapshot import Position, pack, unpack
+from .state import State
+from .vad import SAMPLE_RATE, SileroVad, VadError, VoicedReader
 
 Samples = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 
@@ -26,13 +28,21 @@ class Stream:
     Args:
         recognizer: the model.
         front: resampler, if the caller's audio has another rate.
+        vad: voice activity detection, for endpoints to go by.
+
+    Raises:
+        VadError: the recogniser does not go by voice activity.
 
     ``push`` takes mono audio (n,), float32 in [-1, 1] or int16, of any length.
     """
 
-    def __init__(self, recognizer: Recognizer, front: Front | None = None):
-        self._recognizer, self._front, self._reader = recognizer, front, recognizer.reader()
-        self._state = recognizer.init_state(1)
+    def __init__(self, recognizer: Recognizer, front: Front | None = None, vad: SileroVad | None = None):
+        self._recognizer, self._front, self._reader, self._vad = recognizer, front, recognizer.reader(), vad
+        self._parts: dict[str, State] = {"state": recognizer.init_state(1)}
+        if vad:
+            if recognizer.sample_rate != SAMPLE_RATE or not isinstance(self._reader, VoicedReader):
+                raise VadError("this model's endpoints cannot go by voice activity")
+            self._parts["vad"] = vad.init_state(1)
         self._pending = np.zeros(0, np.float32)
         self._heard = 0  # samples that the network has taken in
         self._finished = False
@@ -74,7 +84,7 @@ class Stream:
             self._pending = self._pending[:0]
         self._finished = True
         with torch.no_grad():
-            return events + self._reader.finish(self._recognizer.flush(self._state), 0)
+            return events + self._reader.finish(self._recognizer.flush(self._parts["state"]), 0)
 
     def _hear(self, audio: npt.NDArray[np.float32]) -> list[Event]:
         self._pending = np.concatenate([self._pending, audio])
@@ -92,8 +102,12 @@ class Stream:
         return complete * chunk + delay - self._heard if complete > decided else 0
 
     def _step(self, audio: npt.NDArray[np.float32]) -> list[Event]:
+        if self._vad and isinstance(self._reader, VoicedReader):
+            speech, self._parts["vad"] = self._vad.step([audio], self._parts["vad"])
+            self._reader.voice(speech[0])
         with torch.no_grad():
-            output, self._state = self._recognizer.step(torch.from_numpy(audio)[None], torch.tensor([len(audio)]), self._state)
+            output, state = self._recognizer.step(torch.from_numpy(audio)[None], torch.tensor([len(audio)]), self._parts["state"])
+        self._parts["state"] = state
         self._heard += len(audio)
         return self._reader.read(output, 0)
 
@@ -106,7 +120,7 @@ class Stream:
         if self._finished:
             raise ValueError("the stream has ended: there is nothing to save")
         front = self._front.to_bytes() if self._front else b""
-        return pack(Position(self._pending, self._heard, front), self._reader, self._state)
+        return pack(Position(self._pending, self._heard, front), self._reader, self._parts)
 
     def restore(self, data: bytes) -> None:
         """Go on where a saved stream of the same model, latency and sample rate stopped.
@@ -114,7 +128,7 @@ class Stream:
         Raises:
             StateError: the bytes are damaged or belong to another model.
         """
-        position, self._front, self._state = unpack(data, self._reader, self._front, self._state)
+        position, self._front, self._parts = unpack(data, self._reader, self._front, self._parts)
         self._pending, self._heard = position.pending, position.heard
 
 

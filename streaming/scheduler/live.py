@@ -5,25 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..events import Event, Final, Partial
-from ..pipeline import CHUNKS_PER_STEP, Samples, as_float
-from ..recognizer import Front, Reader
+from ..pipeline import Samples, as_float
+from ..recognizer import Front, Reader, Recognizer
 from ..snapshot import Position
 from ..state import State
+from .backlog import Audio, Backlog
 from .config import SchedulerConfig
 from .slots import Turn
-
-Audio = NDArray[np.float32]
-
-#: Seconds of a piece that a microphone may have held back; of a longer piece, the rest counts as ahead of real time.
-_LIVE = 0.5
 
 
 class StreamFailed(ValueError):
@@ -68,14 +63,6 @@ class _Mark(NamedTuple):
     since: float
 
 
-class _Arrival(NamedTuple):
-    """Audio before sample ``end`` came at ``at``, and was live at ``due`` or after."""
-
-    end: int
-    at: float
-    due: float
-
-
 class LiveStream:
     """A stream, made by `Scheduler.open`; iterate over it for what it says.
 
@@ -85,20 +72,23 @@ class LiveStream:
     """
 
     def __init__(
-        self, slot: int, reader: Reader, initial: State, front: Front | None, save_every: int | None, runtime: Runtime, start: Position
+        self,
+        slot: int,
+        reader: Reader,
+        initial: Mapping[str, State],
+        front: Front | None,
+        save_every: int | None,
+        runtime: Runtime,
+        start: Position,
     ):
         self.slot, self.reader = slot, reader
         self.samples, self.closed = 0, False
-        self._initial: State | None = initial
+        self._initial: Mapping[str, State] | None = initial
+        self._vad = "vad" in initial
         self._front, self._save_every, self._runtime = front, save_every, runtime
-        self._pending, self._heard = start.pending, start.heard
+        self._backlog = Backlog(runtime.recognizer, start.pending, start.heard)
         self._saved_at = start.heard
         self._marks: deque[_Mark] = deque()
-        self._arrivals: deque[_Arrival] = deque()
-        if len(self._pending):
-            now = time.monotonic()
-            self._arrivals.append(_Arrival(self._heard + len(self._pending), now, now))
-        self._clock = 0.0  # when the audio so far would have been spoken, at the latest
         self._room = asyncio.Event()
         self._outbox: deque[Output] = deque()
         self._said = asyncio.Event()
@@ -117,7 +107,7 @@ class LiveStream:
         while not self.closed and self.queued > self._runtime.config.queue_s:
             self._room.clear()
             await self._room.wait()
-        if (ahead := self._clock - time.monotonic() - self._runtime.config.ahead_s) > 0:
+        if (ahead := self._backlog.clock - time.monotonic() - self._runtime.config.ahead_s) > 0:
             await asyncio.sleep(ahead)
         self._check()
         self.samples += len(audio)
@@ -162,7 +152,7 @@ class LiveStream:
     @property
     def queued(self) -> float:
         """Seconds of audio that wait."""
-        return max(len(self._pending) - self._runtime.delay, 0) / self._runtime.sample_rate
+        return self._backlog.seconds
 
     @property
     def over(self) -> bool:
@@ -185,31 +175,31 @@ class LiveStream:
     @property
     def since(self) -> float:
         """When the next turn became possible."""
-        return self._arrivals[0].at if self._chunks() else self._marks[0].since
+        return self._backlog.since if self._chunks() else self._marks[0].since
 
     @property
     def due(self) -> float:
         """When the audio of the next turn was spoken, as far as the clock can tell: the turn is not urgent before."""
         if not self._chunks():
-            return max(self._marks[0].since, self._clock) if self._marks[0].id is None else self._marks[0].since
-        end = self._heard + self._size(1)
-        return next((a.due for a in self._arrivals if a.end >= end), self._clock)
+            return max(self._marks[0].since, self._backlog.clock) if self._marks[0].id is None else self._marks[0].since
+        return self._backlog.due
 
     def turn(self, chunks: int) -> Turn:
         """Take up to ``chunks`` whole chunks, or the mark that has been reached."""
         initial, self._initial = self._initial, None
+        backlog = self._backlog
         if whole := min(chunks, self._chunks()):
-            turn = Turn(self.slot, self.reader, [self._take(self._size(whole))], initial)
-            if self._save_every and self._heard - self._saved_at >= self._save_every and not self._marks:
-                self._saved_at = self._heard
-                turn.save = Position(self._pending, self._heard, self._front.to_bytes() if self._front else b"")
+            turn = Turn(self.slot, self.reader, [backlog.take(whole)], self._vad, initial)
+            self._room.set()
+            if self._save_every and backlog.heard - self._saved_at >= self._save_every and not self._marks:
+                self._saved_at = backlog.heard
+                turn.save = Position(backlog.peek(), backlog.heard, self._front.to_bytes() if self._front else b"")
             return turn
         mark = self._marks[0]
-        before = self._pending[: mark.at - self._heard]
-        audio = np.concatenate([before, mark.tail])
-        size = self._size_of(self._complete(len(audio)))
+        audio = np.concatenate([backlog.peek(mark.at - backlog.heard), mark.tail])
+        size = backlog.size(backlog.chunks(backlog.heard + len(audio)))
         pieces = [piece for piece in (audio[:size], audio[size:]) if len(piece)]
-        return Turn(self.slot, self.reader, pieces, initial, ends=True, keeps=mark.id is not None)
+        return Turn(self.slot, self.reader, pieces, self._vad, initial, ends=True, keeps=mark.id is not None)
 
     def take(self, turn: Turn, samples: int, lag: float) -> None:
         """Say what came of a turn; ``samples`` is the caller's audio behind ``turn.save``."""
@@ -243,45 +233,16 @@ class LiveStream:
             raise ValueError("the stream has ended: start a new one")
 
     def _append(self, audio: Audio) -> None:
-        if not len(audio):
-            return
-        now = time.monotonic()
-        seconds = len(audio) / self._runtime.sample_rate
-        self._clock = max(self._clock, now - min(seconds, _LIVE)) + seconds
-        self._pending = np.concatenate([self._pending, audio])
-        arrival = _Arrival(self._heard + len(self._pending), now, max(now, self._clock))
-        if self._arrivals and arrival.due - self._arrivals[-1].due < 0.005:  # many tiny pieces count as one
-            arrival = arrival._replace(at=self._arrivals.pop().at)
-        self._arrivals.append(arrival)
-        self._runtime.wake(self)
+        if len(audio):
+            self._backlog.append(audio)
+            self._runtime.wake(self)
 
     def _mark(self, id: str | None, tail: Audio) -> None:
-        self._marks.append(_Mark(self._heard + len(self._pending), id, tail, time.monotonic()))
+        self._marks.append(_Mark(self._backlog.end, id, tail, time.monotonic()))
         self._runtime.wake(self)
 
-    def _take(self, size: int) -> Audio:
-        audio, self._pending = self._pending[:size], self._pending[size:]
-        self._heard += size
-        while len(self._arrivals) > 1 and self._arrivals[0].end <= self._heard + self._runtime.delay:
-            self._arrivals.popleft()
-        self._room.set()
-        return audio
-
     def _chunks(self) -> int:
-        return self._complete(self._marks[0].at - self._heard if self._marks else len(self._pending))
-
-    def _decided(self) -> int:
-        return max(self._heard - self._runtime.delay, 0) // self._runtime.chunk
-
-    def _complete(self, samples: int) -> int:
-        """Chunks that ``samples`` more samples complete, with the recogniser's delay behind each."""
-        return max((self._heard + samples - self._runtime.delay) // self._runtime.chunk - self._decided(), 0)
-
-    def _size(self, chunks: int) -> int:
-        return self._size_of(min(chunks, CHUNKS_PER_STEP))
-
-    def _size_of(self, chunks: int) -> int:
-        return (self._decided() + chunks) * self._runtime.chunk + self._runtime.delay - self._heard if chunks else 0
+        return self._backlog.chunks(self._marks[0].at if self._marks else None)
 
     def _show(self, event: Event) -> None:
         self._shown = event if isinstance(event, Partial) else Partial(event.segment + 1, "")
@@ -312,7 +273,7 @@ class LiveStream:
 
     def _end(self, over: Exception | bool) -> None:
         self.closed, self._over = True, over
-        self._pending = np.zeros(0, np.float32)
+        self._backlog.clear()
         self._marks.clear()
         self._room.set()
         self._said.set()
@@ -323,9 +284,7 @@ class Runtime:
     """What a stream knows of its scheduler."""
 
     config: SchedulerConfig
-    sample_rate: int
-    chunk: int
-    delay: int
+    recognizer: Recognizer
     wake: Callable[[LiveStream], None]
     release: Callable[[LiveStream], None]
 

@@ -16,10 +16,14 @@ import numpy as np
 from ..pipeline import CHUNKS_PER_STEP
 from ..recognizer import Front, Recognizer
 from ..snapshot import Position, unpack
+from ..vad import SAMPLE_RATE, SileroVad, VadError, VoicedReader
 from .config import Refused, SchedulerConfig
 from .live import LiveStream, Runtime, StreamFailed
-from .slots import Slots, Turn
+from .slots import BUCKETS, Slots, Turn
 from .times import StepTimes
+
+#: Seconds without lateness after which streams are taken again.
+_CALM_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,19 @@ class Scheduler:
     """Runs the streams of one recogniser; an asynchronous context manager.
 
     Streams with a complete chunk are stepped together; a chunk waits for company until the earliest of them has waited
-    ``patience_s``. Audio that came sooner than it can have been spoken, as from a file, yields to live audio. A stream that
-    says nothing costs nothing.
+    ``patience_s``, or as long as their step will take if that is longer. Audio that came sooner than it can have been spoken, as from
+    a file, yields to live audio. A stream that says nothing costs nothing.
 
     Args:
         recognizer: the model.
         config: limits.
         worker: one thread, on which the model runs; schedulers that share a machine may share it.
+        vad: voice activity detection, for streams that want it.
         buckets: see `Slots`.
         observe: called on the event loop after each tick.
+
+    Raises:
+        ValueError: voice activity detection for a recogniser that hears at another rate.
     """
 
     def __init__(
@@ -59,26 +67,31 @@ class Scheduler:
         recognizer: Recognizer,
         config: SchedulerConfig | None = None,
         worker: ThreadPoolExecutor | None = None,
-        buckets: Sequence[int] | None = None,
+        vad: SileroVad | None = None,
+        buckets: Sequence[int] = BUCKETS,
         observe: Callable[[Tick], None] | None = None,
     ):
         self.config = config or SchedulerConfig()
-        self._recognizer, self._observe = recognizer, observe
-        self._slots = Slots(recognizer, buckets)
+        if vad and recognizer.sample_rate != SAMPLE_RATE:
+            raise ValueError(f"voice activity is detected at {SAMPLE_RATE} Hz, and this model hears at {recognizer.sample_rate} Hz")
+        self._recognizer, self._vad, self._observe = recognizer, vad, observe
+        self._slots = Slots(recognizer, vad, buckets, self.config.max_streams)
         self._worker, self._own = worker or ThreadPoolExecutor(1, "riverrun-model"), worker is None
         self._times = StepTimes()
-        self._streams: set[LiveStream] = set()
+        self._runtime = Runtime(self.config, recognizer, self._awake, self._release)
+        self._streams: dict[LiveStream, None] = {}  # in the order in which they came
         self._ready: dict[LiveStream, None] = {}
         self._busy: set[LiveStream] = set()  # in the running tick: their slots are not free before it ends
         self._free: list[int] = []
         self._used = 1  # slot 0 only fills up buckets
         self._wake = asyncio.Event()
-        self._lagged = -60.0
+        self._late = -60.0  # when a stream was last so late that no more are taken
+        self._behind = self._gave_up = -60.0  # when a stream was last too far behind, and when one was given up for it
         self._driver: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Measure the model, and start."""
-        if self.config.utilisation != float("inf"):
+        if self.config.utilisation != float("inf") or self._slots.recorded:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._calibrate)
         self._driver = asyncio.create_task(self._drive())
         self._driver.add_done_callback(self._stopped)
@@ -113,34 +126,39 @@ class Scheduler:
             low, high = (middle, high) if self._times.predict(middle) <= limit else (low, middle - 1)
         return low
 
-    def open(self, front: Front | None = None, save_every_s: float | None = None, saved: bytes | None = None) -> LiveStream:
+    def open(
+        self, front: Front | None = None, save_every_s: float | None = None, saved: bytes | None = None, vad: bool = False
+    ) -> LiveStream:
         """Start a stream.
 
         Args:
             front: resampler, if the caller's audio has another rate.
             save_every_s: seconds of audio after which the stream puts out a `Saved`; None for never.
             saved: what such a `Saved` held, to go on there.
+            vad: whether its endpoints go by voice activity.
 
         Raises:
             Refused: there are too many.
-            StateError: ``saved`` is damaged or of another model.
+            StateError: ``saved`` is damaged or of another model, or of a stream with other voice activity detection.
+            VadError: this scheduler or its model goes by no voice activity.
         """
         if len(self._streams) >= self.config.max_streams:
             raise Refused("full", f"{len(self._streams)} streams are open, which is all this server takes; try again later")
         if len(self._streams) >= self.capacity:
             raise Refused("busy", f"the machine is busy with {len(self._streams)} streams; try again later")
-        if time.monotonic() - self._lagged < 2.0:
+        if time.monotonic() - self._late < _CALM_S:
             raise Refused("busy", "the server is behind real time; try again later")
         reader = self._recognizer.reader()
-        start, state = Position(np.zeros(0, np.float32), 0, b""), self._slots.initial
+        if vad and not (self._vad and isinstance(reader, VoicedReader)):
+            raise VadError("this model's endpoints cannot go by voice activity")
+        start, initial = Position(np.zeros(0, np.float32), 0, b""), self._slots.initial_with_vad if vad else self._slots.initial
         if saved is not None:
-            start, front, state = unpack(saved, reader, front, state)
+            start, front, initial = unpack(saved, reader, front, initial)
         slot = heapq.heappop(self._free) if self._free else self._used
         self._used += slot == self._used
-        rate = self._recognizer.sample_rate
-        runtime = Runtime(self.config, rate, self._recognizer.chunk, self._recognizer.delay, self._awake, self._release)
-        stream = LiveStream(slot, reader, state, front, round(save_every_s * rate) if save_every_s else None, runtime, start)
-        self._streams.add(stream)
+        save_every = round(save_every_s * self._recognizer.sample_rate) if save_every_s else None
+        stream = LiveStream(slot, reader, initial, front, save_every, self._runtime, start)
+        self._streams[stream] = None
         self._awake(stream)
         return stream
 
@@ -150,7 +168,7 @@ class Scheduler:
             self._wake.set()
 
     def _release(self, stream: LiveStream) -> None:
-        self._streams.discard(stream)
+        self._streams.pop(stream, None)
         self._ready.pop(stream, None)
         if stream not in self._busy:
             heapq.heappush(self._free, stream.slot)
@@ -177,7 +195,8 @@ class Scheduler:
             return None
         if len(self._ready) == len(self._streams) or len(self._ready) >= self.config.max_batch:
             return 0.0
-        return min(stream.since for stream in self._ready) + self.config.patience_s - time.monotonic()
+        patience = max(self.config.patience_s, min(self._times.predict(len(self._ready)), self.config.batch_s))
+        return min(stream.since for stream in self._ready) + patience - time.monotonic()
 
     async def _tick(self) -> None:
         now = time.monotonic()
@@ -194,6 +213,7 @@ class Scheduler:
             self._times.observe(chunks * len(turns), end - now)
         for stream, turn, heard, spoken in zip(chosen, turns, samples, due, strict=True):
             self._settle(stream, turn, heard, end - spoken)
+        self._shed(end)
         if self._observe:
             self._observe(Tick(len(turns), chunks * len(turns), end - now, tuple(max(end - d, 0.0) for d in due)))
 
@@ -201,11 +221,20 @@ class Scheduler:
         if stream.over:  # left while its turn was taken
             heapq.heappush(self._free, stream.slot)
             return
-        if lag > self.config.lag_s:
-            self._lagged = time.monotonic()
+        if lag > self.config.late_s:
+            self._late = time.monotonic()
+        if lag > self.config.shed_s:
+            self._behind = time.monotonic()
         stream.take(turn, heard, lag)
         if not stream.ready:
             self._ready.pop(stream, None)
+
+    def _shed(self, now: float) -> None:
+        """Give up the stream that came last, as long as any is too far behind: each second one, lest all fall behind together."""
+        if self.config.shed == "none" or now - self._behind > _CALM_S or now - self._gave_up < 1.0 or len(self._streams) < 2:
+            return
+        self._gave_up = now
+        next(reversed(self._streams)).fail(StreamFailed("busy", "the server is too far behind real time; resume later or elsewhere"))
 
     def _choose(self, now: float) -> list[LiveStream]:
         """Everyone who is due, earliest first, and of the others as many as cost little."""
@@ -220,25 +249,28 @@ class Scheduler:
     def _chunks(self, chosen: Sequence[LiveStream]) -> int:
         """Chunks that each takes: more than one where all have more and the step stays short."""
         ready = min(min(stream.ready for stream in chosen), CHUNKS_PER_STEP)
-        return max((n for n in range(1, ready + 1) if self._times.predict(n * len(chosen)) <= self.config.batch_s), default=1)
+        counts = [1 << i for i in range(ready.bit_length())]  # few shapes, where steps are recorded
+        return max((n for n in counts if self._times.predict(n * len(chosen)) <= self.config.batch_s), default=1)
 
     def _calibrate(self) -> None:
-        """Time steps of 1, 4, 16 … streams, until they take the time that they may."""
+        """Time steps of 1, 4, 16 … streams, until they take the time that they may; where steps are recorded, record them all."""
         recognizer = self._recognizer
         limit = self.config.utilisation * recognizer.chunk / recognizer.sample_rate
+        most = min(self.config.max_streams, self.config.max_batch)
+        noise = np.random.default_rng(0).normal(0, 0.01, recognizer.chunk + recognizer.delay).astype(np.float32)
         streams = 1
         while True:
-            audio = np.random.default_rng(0).normal(0, 0.01, recognizer.chunk).astype(np.float32)
             took = []
-            for _ in range(2):  # the first warms up
-                turns = [Turn(i + 1, recognizer.reader(), [audio], self._slots.initial) for i in range(streams)]
+            for size in (len(noise), *[recognizer.chunk] * 2) * (1 + self._slots.recorded):  # a stream's first step, and others
+                turns = [Turn(i + 1, recognizer.reader(), [noise[:size]], initial=self._slots.initial) for i in range(streams)]
                 began = time.monotonic()
                 self._slots.run(turns)
                 took.append(time.monotonic() - began)
-            self._times.calibrate(streams, min(took))
-            if min(took) > limit or streams >= self.config.max_streams:
-                return
-            streams = min(4 * streams, self.config.max_streams)
+            self._times.calibrate(streams, min(took[-2:]))
+            if streams >= most or (min(took[-2:]) > limit and not self._slots.recorded):
+                break
+            streams = min(4 * streams, most)
+        self._slots.release()
 
 
 __all__ = ["Refused", "Scheduler", "SchedulerConfig", "StreamFailed", "Tick"]

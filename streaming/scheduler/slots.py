@@ -1,8 +1,8 @@
-"""The model's side of a tick: gather the slots, step once, scatter, read. Runs on the scheduler's one worker thread."""
+"""The model's side of a tick: step the slots that are due together, read what came of it. Runs on the scheduler's one worker thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..events import Event
+from ..graphs import GraphedStep
 from ..recognizer import Reader, Recognizer
-from ..snapshot import Position, pack
+from ..snapshot import Position, pack_all
 from ..state import State
+from ..vad import SileroVad, VoicedReader
 
 Audio = NDArray[np.float32]
+
+#: Batch sizes that graphs are recorded for, on an accelerator: fewer than powers of two, as each takes time at the start.
+BUCKETS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
 
 
 @dataclass
@@ -27,10 +32,12 @@ class Turn:
         slot: where its state lies.
         reader: turns outputs into events.
         audio: to step over, one piece after another; only the last may be less than whole chunks.
-        initial: state to begin with, on a stream's first turn.
+        vad: whether its reader wants to know where there is speech.
+        initial: states to begin with, on a stream's first turn: "state" of the network and "vad", if wanted.
         ends: whether the stream is flushed behind the audio.
         keeps: whether the state stays as it was before: a flush without reset reads a copy.
         save: the position after the turn, if the stream is to be saved.
+        speech: of each piece of audio, whether there was speech in each window that it completed.
         events: what came of it.
         saved: the stream as bytes, if ``save``.
         error: what went wrong, in this stream alone.
@@ -39,10 +46,12 @@ class Turn:
     slot: int
     reader: Reader
     audio: Sequence[Audio]
-    initial: State | None = None
+    vad: bool = False
+    initial: Mapping[str, State] | None = None
     ends: bool = False
     keeps: bool = False
     save: Position | None = None
+    speech: list[list[bool]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     saved: bytes | None = None
     error: Exception | None = None
@@ -53,73 +62,128 @@ class Slots:
 
     Args:
         recognizer: the model.
-        buckets: batch sizes that steps are padded to, increasing; None: powers of two on an accelerator, any size elsewhere.
+        vad: voice activity detection, for the streams that want it.
+        buckets: batch sizes that steps are recorded for, where states lie on a GPU.
+        streams: most streams at a time. Recorded steps hold addresses, so a pool on a GPU has its whole size from the beginning;
+            elsewhere it grows.
     """
 
-    def __init__(self, recognizer: Recognizer, buckets: Sequence[int] | None = None):
-        self._recognizer = recognizer
-        self.initial = recognizer.init_state(1)
-        self._states = self.initial.map(torch.clone)  # slot 0 only fills up buckets
-        on_host = all(t.device.type == "cpu" for _, t in self.initial.named_tensors())
-        self._buckets = buckets if buckets is not None else [] if on_host else [1 << i for i in range(13)]
+    def __init__(self, recognizer: Recognizer, vad: SileroVad | None = None, buckets: Sequence[int] = BUCKETS, streams: int = 64):
+        self._recognizer, self._vad = recognizer, vad
+        self.initial: dict[str, State] = {"state": recognizer.init_state(1)}
+        self.initial_with_vad = {**self.initial, "vad": vad.init_state(1)} if vad else self.initial
+        self._device = next((t.device for _, t in self.initial["state"].named_tensors()), torch.device("cpu"))
+        self._step_slots = GraphedStep(recognizer.step, recognizer.init_state, buckets)
+        self._pool = self.initial["state"].map(torch.clone)  # slot 0 only fills up batches
+        self._voices = vad.init_state(1) if vad else None
+        if self.recorded:
+            self._grow(streams + 1)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether steps of the same shape are recorded, so that the first ones are slow."""
+        return self._device.type == "cuda"
+
+    def release(self) -> None:
+        """Forget all streams, and the memory that a measurement took."""
+        if not self.recorded:
+            self._pool = self.initial["state"].map(torch.clone)
 
     @torch.no_grad()
     def run(self, turns: Sequence[Turn]) -> None:
         """Take the turns; an error is left in the turn that caused it and touches no other."""
         self._grow(max(turn.slot for turn in turns) + 1)
-        for turn in turns:
-            if turn.initial is not None:
-                self._put([turn.slot], turn.initial)
-        _isolated(self._step, [turn for turn in turns if not turn.ends])
+        self._begin([turn for turn in turns if turn.initial])
+        _isolated(self._listen, [turn for turn in turns if turn.vad])
+        for together in self._shapes([turn for turn in turns if not turn.ends]):
+            _isolated(self._step, together)
         _isolated(self._end, [turn for turn in turns if turn.ends])
+        saved = [turn for turn in turns if turn.save and turn.error is None]
+        for vad in (False, True):
+            self._save([turn for turn in saved if turn.vad == vad])
+
+    def _begin(self, turns: Sequence[Turn]) -> None:
+        fresh = [turn.slot for turn in turns if turn.initial and turn.initial["state"] is self.initial["state"]]
+        if fresh:
+            _put(self._pool, self._index(fresh), self.initial["state"].map(lambda t: t.expand(len(fresh), *t.shape[1:])))
         for turn in turns:
-            if turn.save and turn.error is None:
-                turn.saved = pack(turn.save, turn.reader, self._states.gather(self._index([turn.slot])))
+            if turn.initial and turn.initial["state"] is not self.initial["state"]:
+                _put(self._pool, self._index([turn.slot]), turn.initial["state"])
+            if turn.initial and "vad" in turn.initial and self._voices:
+                _put(self._voices, torch.tensor([turn.slot]), turn.initial["vad"])
+
+    def _shapes(self, turns: Sequence[Turn]) -> Iterable[Sequence[Turn]]:
+        """Turns whose audio is as long, where steps are recorded by shape; all of them elsewhere."""
+        if not self.recorded:
+            return [turns]
+        shapes: dict[int, list[Turn]] = {}
+        for turn in turns:
+            shapes.setdefault(len(turn.audio[0]), []).append(turn)
+        return shapes.values()
 
     def _step(self, turns: Sequence[Turn]) -> None:
-        slots = [turn.slot for turn in turns]
-        slots += [0] * (next((b for b in self._buckets if b >= len(slots)), len(slots)) - len(slots))
-        audio, lengths = _batch([turn.audio[0] for turn in turns], len(slots))
-        output, state = self._recognizer.step(audio, lengths, self._states.gather(self._index(slots)))
-        output = to_host(output)
-        self._put(slots, state)
-        for i, turn in enumerate(turns):
-            _read(turn, turn.reader.read, output, i)
+        audio, lengths = _batch([turn.audio[0] for turn in turns])
+        output = to_host(self._step_slots(audio, lengths, self._pool, [turn.slot for turn in turns]))
+        for row, turn in enumerate(turns):
+            _read(turn, turn.reader, output, row, 0)
 
     def _end(self, turns: Sequence[Turn]) -> None:
-        state = self._states.gather(self._index([turn.slot for turn in turns]))
+        state = self._pool.gather(self._index([turn.slot for turn in turns]))
         readers = [self._copy(turn.reader) if turn.keeps else turn.reader for turn in turns]
         outputs: list[tuple[Any, list[int]]] = []
         for i in range(max(len(turn.audio) for turn in turns)):
             pieces = [turn.audio[i] if i < len(turn.audio) else np.zeros(0, np.float32) for turn in turns]
-            speaking = [row for row, piece in enumerate(pieces) if len(piece)]
-            if speaking:
-                output, state = self._recognizer.step(*_batch(pieces, len(pieces)), state)
-                outputs.append((to_host(output), speaking))
+            audio, lengths = _batch(pieces)
+            output, state = self._recognizer.step(audio.to(self._device), lengths.to(self._device), state)
+            outputs.append((to_host(output), [row for row, piece in enumerate(pieces) if len(piece)]))
         last = to_host(self._recognizer.flush(state))
-        for output, speaking in outputs:
+        for i, (output, speaking) in enumerate(outputs):
             for row in speaking:
-                _read(turns[row], readers[row].read, output, row)
+                _read(turns[row], readers[row], output, row, i)
         for row, turn in enumerate(turns):
-            _read(turn, readers[row].finish, last, row)
+            _read(turn, readers[row], last, row)
+
+    def _listen(self, turns: Sequence[Turn]) -> None:
+        """Find where there is speech in each piece of the turns' audio."""
+        if not self._vad or not self._voices:
+            return
+        slots = torch.tensor([turn.slot for turn in turns])
+        state = self._voices.gather(slots)
+        for turn in turns:
+            turn.speech = []
+        for i in range(max(len(turn.audio) for turn in turns)):
+            pieces = [turn.audio[i] if i < len(turn.audio) else np.zeros(0, np.float32) for turn in turns]
+            speech, state = self._vad.step(pieces, state)
+            for row, turn in enumerate(turns):
+                turn.speech.append(speech[row])
+        stay = torch.tensor([row for row, turn in enumerate(turns) if not turn.keeps], dtype=torch.long)
+        _put(self._voices, slots[stay], state.gather(stay))
+
+    def _save(self, turns: Sequence[Turn]) -> None:
+        if not turns:
+            return
+        parts: dict[str, State] = {"state": self._pool.gather(self._index([turn.slot for turn in turns]))}
+        if turns[0].vad and self._voices:
+            parts["vad"] = self._voices.gather(torch.tensor([turn.slot for turn in turns]))
+        positions = [turn.save for turn in turns if turn.save]
+        for turn, saved in zip(turns, pack_all(positions, [turn.reader for turn in turns], parts), strict=True):
+            turn.saved = saved
 
     def _copy(self, reader: Reader) -> Reader:
         copy = self._recognizer.reader()
         copy.restore(reader.save())
         return copy
 
-    def _put(self, slots: Sequence[int], part: State) -> None:
-        index = self._index(slots)
-        self._states.map(lambda t, p: t.index_copy_(0, index, p), part)  # in place: a tick touches its own slots only
-
     def _grow(self, slots: int) -> None:
-        if slots > (have := self._states.slots):
-            more = self._recognizer.init_state(max(slots, 2 * have) - have)
-            self._states = self._states.map(lambda t, m: torch.cat([t, m]), more)
+        if slots > (have := self._pool.slots):
+            more = max(slots, 2 * have) - have
+            self._pool = self._pool.map(lambda t, m: torch.cat([t, m]), self._recognizer.init_state(more))
+        if self._vad and self._voices and slots > (have := self._voices.slots):
+            more = max(slots, 2 * have) - have
+            self._voices = self._voices.map(lambda t, m: torch.cat([t, m]), self._vad.init_state(more))
 
     def _index(self, slots: Sequence[int]) -> Tensor:
-        device = next((t.device for _, t in self.initial.named_tensors()), torch.device("cpu"))
-        return torch.tensor(slots, device=device)
+        return torch.tensor(slots, device=self._device)
 
 
 def _isolated(work: Callable[[Sequence[Turn]], None], turns: Sequence[Turn]) -> None:
@@ -136,22 +200,33 @@ def _isolated(work: Callable[[Sequence[Turn]], None], turns: Sequence[Turn]) -> 
             _isolated(work, [turn])
 
 
-def _read(turn: Turn, read: Callable[[Any, int], list[Event]], output: Any, row: int) -> None:
-    if turn.error is None:
-        try:
-            turn.events += read(output, row)
-        except Exception as error:  # as above
-            turn.error = error
+def _read(turn: Turn, reader: Reader, output: Any, row: int, piece: int | None = None) -> None:
+    """Turn an output into events: that of a piece of the turn's audio, or of the flush."""
+    if turn.error is not None:
+        return
+    try:
+        if piece is None:
+            turn.events += reader.finish(output, row)
+            return
+        if turn.speech and isinstance(reader, VoicedReader):
+            reader.voice(turn.speech[piece])
+        turn.events += reader.read(output, row)
+    except Exception as error:  # as above
+        turn.error = error
 
 
-def _batch(pieces: Sequence[Audio], rows: int) -> tuple[Tensor, Tensor]:
+def _put(pool: State, slots: Tensor, part: State) -> None:
+    """Write states into slots, in place: a tick touches its own slots only."""
+    pool.map(lambda t, p: t.index_copy_(0, slots, p), part)
+
+
+def _batch(pieces: Sequence[Audio]) -> tuple[Tensor, Tensor]:
     """Audio (rows, longest piece) and samples (rows,)."""
-    audio = torch.zeros(rows, max(map(len, pieces)))
-    lengths = torch.zeros(rows, dtype=torch.long)
-    for row, piece in enumerate(pieces):
-        audio[row, : len(piece)] = torch.from_numpy(piece)
-        lengths[row] = len(piece)
-    return audio, lengths
+    lengths = [len(piece) for piece in pieces]
+    audio = np.zeros((len(pieces), max(lengths)), np.float32)
+    for row, piece in zip(audio, pieces, strict=True):
+        row[: len(piece)] = piece
+    return torch.from_numpy(audio), torch.tensor(lengths)
 
 
 def to_host(output: Any) -> Any:

@@ -224,7 +224,7 @@ def test_tokens_and_how_many_streams_they_may_have(model: SpeechModel) -> None:
             assert httpx.get(f"http://{address}{path}").status_code == 401
             assert httpx.get(f"http://{address}{path}", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
         assert httpx.post(f"http://{address}/v1/audio/transcriptions", files={"file": b"x"}).status_code == 401
-        assert httpx.get(f"http://{address}/readyz").json() == {"status": "ready", "streams": 0}
+        assert httpx.get(f"http://{address}/readyz").json().items() >= {"status": "ready", "streams": 0}.items()
 
 
 def test_pages_of_other_origins_may_not_connect(address: str) -> None:

@@ -48,7 +48,7 @@ def alone(recognizer: StreamingRecognizer, audio: np.ndarray, rate: int = 16000)
 def rounded(event: Event) -> Event:
     """An event whose confidences compare within rounding: batches add in another order."""
     if isinstance(event, Partial | Final):
-        words = tuple(type(w)(w.text, w.start, w.end, pytest.approx(w.confidence, abs=1e-4)) for w in event.words)
+        words = tuple(type(w)(w.text, w.start, w.end, pytest.approx(w.confidence, abs=2e-4)) for w in event.words)
         return type(event)(**{**event.__dict__, "words": words})
     return event
 
@@ -77,8 +77,8 @@ async def running(recognizer: object, config: SchedulerConfig = OPEN, **options:
         yield scheduler
 
 
-@pytest.mark.parametrize("buckets", [None, [4, 8, 16]])
-def test_each_stream_says_what_it_says_alone(recognizer: StreamingRecognizer, buckets: list[int] | None) -> None:
+@pytest.mark.parametrize("buckets", [(), (4, 8, 16)])
+def test_each_stream_says_what_it_says_alone(recognizer: StreamingRecognizer, buckets: tuple[int, ...]) -> None:
     audios = [noise(0.05 + 0.5 * i, i, rate) for i, rate in enumerate([16000, 8000, 44100] * 4)]
     rates = [16000, 8000, 44100] * 4
 

@@ -1,0 +1,114 @@
+"""Audio of one stream that waits to be heard: how much, since when, and whether it is urgent."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..pipeline import CHUNKS_PER_STEP
+from ..recognizer import Recognizer
+
+Audio = NDArray[np.float32]
+
+#: Seconds of a piece that a microphone may have held back; of a longer piece, the rest counts as ahead of real time.
+_LIVE = 0.5
+
+
+class _Arrival(NamedTuple):
+    """Audio before sample ``end`` came at ``at``, and was live at ``due`` or after."""
+
+    end: int
+    at: float
+    due: float
+
+
+class Backlog:
+    """Mono audio at the recogniser's rate, cut into what the recogniser decides on.
+
+    Attributes:
+        heard: samples that the network has taken in.
+        waiting: samples that it has not.
+        clock: when the audio so far would have been spoken, at the latest.
+    """
+
+    def __init__(self, recognizer: Recognizer, pending: Audio, heard: int):
+        self._chunk, self._delay, self._rate = recognizer.chunk, recognizer.delay, recognizer.sample_rate
+        self._pieces = deque([pending] if len(pending) else [])
+        self.heard, self.waiting = heard, len(pending)
+        self.clock = 0.0
+        now = time.monotonic()
+        self._arrivals = deque([_Arrival(heard + len(pending), now, now)] if len(pending) else [])
+
+    @property
+    def end(self) -> int:
+        """Samples so far."""
+        return self.heard + self.waiting
+
+    @property
+    def seconds(self) -> float:
+        """How much waits that could be decided."""
+        return max(self.waiting - self._delay, 0) / self._rate
+
+    def append(self, audio: Audio) -> None:
+        """Take in a piece (n,) that has just come."""
+        now = time.monotonic()
+        seconds = len(audio) / self._rate
+        self.clock = max(self.clock, now - min(seconds, _LIVE)) + seconds
+        self._pieces.append(audio)
+        self.waiting += len(audio)
+        due = max(now, self.clock)
+        if self._arrivals and due - self._arrivals[-1].due < 0.005:  # many tiny pieces count as one
+            now = self._arrivals.pop().at
+        self._arrivals.append(_Arrival(self.end, now, due))
+
+    def chunks(self, until: int | None = None) -> int:
+        """Whole chunks that can be decided, with the recogniser's delay behind each; of the audio before sample ``until``, if given."""
+        end = self.end if until is None else until
+        return max((end - self._delay) // self._chunk - self._decided, 0)
+
+    def size(self, chunks: int) -> int:
+        """Samples that so many chunks take in."""
+        return (self._decided + chunks) * self._chunk + self._delay - self.heard if chunks else 0
+
+    @property
+    def since(self) -> float:
+        """When the oldest of it came."""
+        return self._arrivals[0].at
+
+    @property
+    def due(self) -> float:
+        """When the next chunk was spoken, as far as the clock can tell: it is not urgent before."""
+        end = self.heard + self.size(1)
+        return next((arrival.due for arrival in self._arrivals if arrival.end >= end), self.clock)
+
+    def take(self, chunks: int) -> Audio:
+        """Hear so many chunks, up to `CHUNKS_PER_STEP`."""
+        size = self.size(min(chunks, CHUNKS_PER_STEP))
+        audio = self.peek(size)
+        rest = self._pieces[0][size:]
+        self._pieces = deque([rest] if len(rest) else [])
+        self.heard += size
+        self.waiting -= size
+        while len(self._arrivals) > 1 and self._arrivals[0].end <= self.heard + self._delay:
+            self._arrivals.popleft()
+        return audio
+
+    def peek(self, size: int | None = None) -> Audio:
+        """The next ``size`` samples, or all, without hearing them."""
+        if len(self._pieces) != 1:
+            self._pieces = deque([np.concatenate([np.zeros(0, np.float32), *self._pieces])])
+        return self._pieces[0][:size]
+
+    def clear(self) -> None:
+        """Forget all that waits."""
+        self._pieces.clear()
+        self._arrivals.clear()
+        self.waiting = 0
+
+    @property
+    def _decided(self) -> int:
+        return max(self.heard - self._delay, 0) // self._chunk
