@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 import pytorch_lightning as lightning
@@ -21,6 +22,8 @@ from .muon import Muon
 
 N = TypeVar("N", bound=nn.Module)
 S = TypeVar("S", Recogniser, Translator)
+
+RECOMPILE_LIMIT = 64  #: graphs of one piece of code; each shape of a batch is one
 
 
 class AveragedModule(lightning.LightningModule, Generic[N]):
@@ -114,15 +117,10 @@ class SpeechModule(AveragedModule[S]):
         return list(self.model.encoder.layers)
 
     def on_fit_start(self) -> None:
-        if self.compilation.layers or self.compilation.front:
-            torch._dynamo.config.recompile_limit = 64
         if self.compilation.layers:
-            # a table that is a constant of the graph: traced into it, every layer would copy it from the CPU in every step, and wait
-            table = position._rotation
-            position._rotation = torch.compiler.assume_constant_result(getattr(table, "__wrapped__", table))
-            for layer in self.compiled_layers():
-                layer.compile(dynamic=False, mode=self.compilation.mode)
+            compile_layers(self.compiled_layers(), self.compilation.mode)
         if self.compilation.front:
+            torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
             self.model.encoder.subsampling.compile(dynamic=False)
             self.model.features.compile(dynamic=False)
 
@@ -154,4 +152,14 @@ class SpeechModule(AveragedModule[S]):
         self._measured = checkpoint["riverrun"]["measured"]
 
 
-__all__ = ["AveragedModule", "SpeechModule"]
+def compile_layers(layers: Iterable[nn.Module], mode: str = "default") -> None:
+    """Compile layers of one shape in place: one graph for each batch shape, shared by all of them."""
+    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+    # a table that is a constant of the graph: traced into it, every layer would copy it from the CPU in every step, and wait
+    table = position._rotation
+    position._rotation = torch.compiler.assume_constant_result(getattr(table, "__wrapped__", table))
+    for layer in layers:
+        layer.compile(dynamic=False, mode=mode)
+
+
+__all__ = ["AveragedModule", "SpeechModule", "compile_layers"]

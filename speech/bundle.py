@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 import yaml
@@ -22,6 +23,8 @@ from .attention import Context
 from .configuration import ConfigurationError, from_dict, to_dict
 from .models import Recogniser, RecogniserConfig, Translator, TranslatorConfig
 from .tokenizer import Tokenizer
+
+Latency = int | Literal["full"] | None
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "pretrained"
@@ -51,6 +54,17 @@ class StreamingConfig:
     full_ms: int = 30000
     word_start_delay_ms: int = 0
     word_end_delay_ms: int = 0
+
+    def context(self, latency_ms: Latency, frame_ms: float) -> Context:
+        """Attention context for a latency: a chunk length in ms, "full", or None for the default; ``frame_ms`` is the encoder's.
+
+        Raises:
+            ValueError: no positive whole number of encoder frames.
+        """
+        ms = self.default_ms if latency_ms is None else self.full_ms if latency_ms == "full" else latency_ms
+        if isinstance(ms, str) or ms < frame_ms or ms % frame_ms:
+            raise ValueError(f"latency must be a multiple of {frame_ms:g} ms, or 'full', not {latency_ms!r}")
+        return Context(int(ms / frame_ms), int(self.left_ms / frame_ms))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,11 @@ from riverrun.streaming.pipeline import as_float
 
 from .attention import Context
 from .audio import AudioSource, Resampler, open_audio
-from .bundle import Bundle, load_bundle
+from .bundle import Bundle, Latency, load_any
 from .recognizer import StreamingRecognizer, make_search
+from .translation_model import TranslationModel
 from .words import LabelDelay
 
-Latency = int | Literal["full"] | None
 Source = str | Path | BinaryIO | AudioSource | npt.NDArray[Any]
 
 
@@ -69,13 +69,10 @@ class SpeechModel:
         Raises:
             ValueError: no positive whole number of encoder frames.
         """
-        config, network = self.bundle.config.streaming, self.bundle.network
+        network = self.bundle.network
         features = network.config.features
         frame_ms = network.encoder.stride * features.shift * 1000 / features.sample_rate
-        ms = config.default_ms if latency_ms is None else config.full_ms if latency_ms == "full" else latency_ms
-        if isinstance(ms, str) or ms < frame_ms or ms % frame_ms:
-            raise ValueError(f"latency must be a multiple of {frame_ms:g} ms, or 'full', not {latency_ms!r}")
-        return Context(int(ms / frame_ms), int(config.left_ms / frame_ms))
+        return self.bundle.config.streaming.context(latency_ms, frame_ms)
 
     def recognizer(
         self,
@@ -192,10 +189,14 @@ def _blocks(source: Source, sample_rate: int) -> Iterator[Iterable[npt.NDArray[n
             yield opened.blocks(sample_rate=sample_rate)
 
 
-def load(name: str | Path = "default", device: str | torch.device = "cpu") -> SpeechModel:
+def load(name: str | Path = "default", device: str | torch.device = "cpu") -> Any:
     """Load a model: "default", the name of a shipped bundle, or a bundle's folder.
+
+    Returns:
+        A `SpeechModel` for a recogniser, a `TranslationModel` for a translator.
 
     Raises:
         BundleError: there is none, or it is broken; the message says what is wrong.
     """
-    return SpeechModel(load_bundle(str(name), device))
+    bundle = load_any(str(name), device)
+    return SpeechModel(bundle) if isinstance(bundle, Bundle) else TranslationModel(bundle)

@@ -1,0 +1,162 @@
+"""Batches of speech with transcripts and translations, gathered on the accelerator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from riverrun.speech.tokenizer import Tokenizer
+
+from ..asr.corpus import DeviceCorpus, Part, Source
+from ..asr.data import AsrData
+from ..asr.plan import Planned
+from ..corpora.packed import SAMPLE_RATE
+from .pairs import PairBatch, PairPart, PairReader, Table
+
+_WIDTH_STEP = 8
+
+
+class StData(AsrData):
+    """Batches for `StModule`: those of `AsrData`, each with translations.
+
+    A batch has room for ``labels_per_second`` target labels for each second of its bucket, so that its shapes follow from the bucket
+    alone; what has more labels than its length leaves room for goes into a longer bucket.
+
+    Args:
+        sources: packed corpora whose rows carry ``translation`` and ``target_lang``; see `AsrData` for this and the next three.
+        tokenizer: path of the target's sentencepiece model.
+        source_tokenizer: path of the source's.
+        languages: target languages.
+        watch: see `AsrData`.
+        watch_repeat: see `AsrData`.
+        hours_on_device: see `AsrData`.
+        buckets: batch lengths in seconds.
+        budget_s: seconds of audio per batch and device.
+        speed: largest relative change of playing speed in training.
+        short_epochs: epochs at the beginning that hold only utterances up to ``short_s`` seconds.
+        short_s: see ``short_epochs``.
+        labels_per_second: room for target labels.
+        dev: a packed corpus to validate, test and predict on.
+        dev_batch: utterances of it that are translated together.
+        seed: order and chance of everything.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        tokenizer: str,
+        source_tokenizer: str,
+        languages: tuple[str, ...] = ("de",),
+        watch: str | None = None,
+        watch_repeat: float = 1.0,
+        hours_on_device: float | None = None,
+        buckets: list[float] | None = None,
+        budget_s: float = 800.0,
+        speed: float = 0.1,
+        short_epochs: int = 0,
+        short_s: float = 5.0,
+        labels_per_second: float = 8.0,
+        dev: str | None = None,
+        dev_batch: int = 64,
+        seed: int = 1,
+    ):
+        super().__init__(
+            sources, source_tokenizer, watch, watch_repeat, hours_on_device, buckets, budget_s, speed, short_epochs, short_s, seed
+        )
+        self.target, self.languages = Tokenizer.from_file(Path(tokenizer)), tuple(languages)
+        self.labels_per_second, self.dev, self.dev_batch = labels_per_second, dev, dev_batch
+        self._reader = PairReader(self.tokenizer, self.target, self.languages, max(self.buckets), self._room(max(self.buckets)))
+        self._targets = Table([], torch.device("cpu"))
+        self._languages = torch.zeros(0, dtype=torch.long)
+        self._dev: tuple[DeviceCorpus, Table, PairPart] | None = None
+
+    def _room(self, seconds: float) -> int:
+        """Target labels that a bucket of this length has room for; with the boundary before them they make a multiple of 8."""
+        return -(-math.floor(seconds * self.labels_per_second + 1) // _WIDTH_STEP) * _WIDTH_STEP - 1
+
+    def _read(self, source: Source) -> Part:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return self._reader.read(source, rank, world)
+
+    def corpus(self, device: torch.device) -> DeviceCorpus:
+        """Everything that is ready by now, with its translations.
+
+        Raises:
+            ValueError: nothing is, or it does not fit into the memory.
+        """
+        corpus = super().corpus(device)
+        parts = [part for part in corpus.parts if isinstance(part, PairPart)]
+        self._targets = Table([labels for part in parts for labels in part.targets], device)
+        self._languages = torch.from_numpy(np.concatenate([part.languages for part in parts])).to(device)
+        # the bucket is chosen by length: as long as it takes to leave room for the translation
+        needed = [next(b for b in self.buckets if self._room(b) >= n) for n in self._targets.lengths]
+        before = np.searchsorted(self.buckets, corpus.seconds)
+        corpus.seconds = np.where(np.take(self.buckets, before) < needed, needed, corpus.seconds)
+        return corpus
+
+    def on_before_batch_transfer(self, batch: Planned | Tensor, dataloader_idx: int) -> tuple[Tensor, Tensor, int, int] | Tensor:
+        return super().on_before_batch_transfer(batch, dataloader_idx) if isinstance(batch, Planned) else batch
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor, int, int] | Tensor, dataloader_idx: int) -> PairBatch:  # type: ignore[override]
+        if isinstance(batch, Tensor):
+            return self._dev_pairs(batch)
+        heard = super().on_after_batch_transfer(batch, dataloader_idx)
+        index, _, samples, _ = batch
+        return PairBatch(*heard, *self._targets.rows(index, self._room(samples / SAMPLE_RATE)), self._languages[index])
+
+    def _dev_pairs(self, index: Tensor) -> PairBatch:
+        if self._dev is None:
+            raise ValueError("a batch arrived before its corpus was loaded")
+        corpus, targets, part = self._dev
+        index = index.to(corpus.device)
+        at = index.cpu().numpy()
+        samples = int(part.samples[at].max()) + 1
+        heard = corpus.batch(index, samples, torch.ones(len(index), device=corpus.device), corpus.most_labels(at))
+        languages = torch.from_numpy(part.languages).to(corpus.device)[index]
+        return PairBatch(*heard, *targets.rows(index, int(targets.lengths[at].max())), languages)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The translations of ``dev``, in order."""
+        return self._dev[2].references if self._dev else ()
+
+    def _dev_batches(self) -> DataLoader:
+        if self.dev is None or self.trainer is None:
+            raise ValueError("there is nothing to measure on: give data.dev, a packed corpus with translations")
+        if self._dev is None:
+            corpus = DeviceCorpus(self.trainer.strategy.root_device)
+            part = self._reader.read(Source(self.dev))
+            corpus.add([(part, True)])
+            self._dev = corpus, Table(part.targets, corpus.device), part
+        return DataLoader(Slices(len(self._dev[2].samples), self.dev_batch), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        return [] if self.dev is None else self._dev_batches()
+
+    def test_dataloader(self) -> DataLoader:
+        return self._dev_batches()
+
+    def predict_dataloader(self) -> DataLoader:
+        return self._dev_batches()
+
+
+class Slices(Dataset):
+    """The numbers 0 to ``count`` - 1 in order, ``size`` at a time."""
+
+    def __init__(self, count: int, size: int):
+        self.count, self.size = count, size
+
+    def __len__(self) -> int:
+        return -(-self.count // self.size)
+
+    def __getitem__(self, place: int) -> Tensor:
+        return torch.arange(place * self.size, min((place + 1) * self.size, self.count))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
