@@ -94,8 +94,14 @@ class StreamingTranslator:
         self.search = search or SearchConfig()
         self._network, self._tokenizer = network, tokenizer
         self._like = network.normalise.mean
-        self._forbidden = [tokenizer.unknown] if tokenizer.unknown != BOUNDARY else []
         self._spaced = not UNSPACED & set(self.languages)
+        labels = range(len(tokenizer))
+        device = self._like.device
+        self._forbidden = torch.tensor([i == tokenizer.unknown != BOUNDARY for i in labels], device=device)
+        # what is written stays: no letters that would lengthen its last word
+        self._lengthens = torch.tensor(
+            [not self.starts_word(i) and any(map(str.isalnum, tokenizer.surface(i))) for i in labels], device=device
+        )
         self._source_starts = None
         if network.ctc is not None and source is not None:
             starts = [source.starts_word(i) for i in range(len(source))]
@@ -164,31 +170,45 @@ class StreamingTranslator:
         heard = [(s, prefix) for s, prefix in zip(slots, prefixes, strict=True) if counts[s]]
         if heard:
             index = torch.tensor([s for s, _ in heard], device=source.held.device)
+            written = torch.tensor([len(prefix) > 0 for _, prefix in heard], device=index.device)
             given = [[*begin, *prefix] for _, prefix in heard]
-            for (s, _), hypothesis in zip(heard, self._generate(self._held(source, index), source.held[index], given), strict=True):
+            found = self._generate(self._held(source, index), source.held[index], given, written[:, None] & self._lengthens)
+            for (s, _), hypothesis in zip(heard, found, strict=True):
                 hypotheses[s] = hypothesis
         return [hypotheses[s] for s in slots]
 
-    def _generate(self, source: Tensor, frames: Tensor, given: list[list[int]]) -> list[Hypothesis]:
+    def _generate(self, source: Tensor, frames: Tensor, given: list[list[int]], barred: Tensor) -> list[Hypothesis]:
         c = self.search
         rate = c.labels_per_second * self.frame_ms / 1000
         longest = [c.spare_labels + int(n * rate) for n in frames.tolist()]
         beam = AttentionBeamConfig(c.beam, c.length_power)
-        found = continue_texts(self._network.decoder, source, frames, given, longest, beam, BOUNDARY, self._forbidden)
-        looks = self._looks(source, frames, given, [f.labels for f in found])
+        found = continue_texts(self._network.decoder, source, frames, given, longest, beam, BOUNDARY, self._forbidden, barred)
+        labels = [continuation.labels for continuation in found]
         return [
-            Hypothesis(f.labels, tuple(self.starts_word(label) for label in f.labels), look, f.ended)
-            for f, look in zip(found, looks, strict=True)
+            Hypothesis(f.labels, tuple(map(self.starts_word, f.labels)), look, f.ended, scores)
+            for f, (look, scores) in zip(found, self._force(source, frames, given, labels), strict=True)
         ]
 
-    def _looks(self, source: Tensor, frames: Tensor, given: list[list[int]], labels: list[tuple[int, ...]]) -> list[Tensor]:
-        """The attention (labels, held frames) of each continuation, on the CPU."""
+    def _force(
+        self, source: Tensor, frames: Tensor, given: list[list[int]], labels: list[tuple[int, ...]]
+    ) -> list[tuple[Tensor, tuple[float, ...]]]:
+        """One teacher-forced pass over the chosen continuations: attention (labels, held frames) on the CPU, and log-probabilities."""
         forced = [torch.tensor([*g, *new]) for g, new in zip(given, labels, strict=True)]
         lengths = torch.tensor([len(f) for f in forced], device=source.device)
         padded = torch.nn.utils.rnn.pad_sequence(forced, batch_first=True).to(source.device)
-        looks = self._network.decoder.attention(padded, lengths, source, frames)[:, self.layer - 1].mean(1).cpu()
-        # row i answers for label i + 1: the first new label was looked for by the last one that was given
-        return [look[len(g) - 1 : len(g) - 1 + len(new), :n] for look, g, new, n in zip(looks, given, labels, frames.tolist(), strict=True)]
+        scores, looks = self._network.decoder.watched(padded, lengths, source, frames)
+        following = padded[:, 1:].clamp(max=scores.shape[2] - 1)[..., None]  # a language tag follows, but nobody asks for its score
+        likely = scores[:, :-1].float().log_softmax(-1).gather(2, following)[..., 0].tolist()
+        looks = looks[:, self.layer - 1].mean(1).cpu()
+        answers = []
+        for row, (g, new, n) in enumerate(zip(given, labels, frames.tolist(), strict=True)):
+            first = len(g) - 1  # row i answers for label i + 1: the first new label was looked for by the last one that was given
+            answers.append((looks[row, first : first + len(new), :n], tuple(likely[row][first : first + len(new)])))
+        return answers
+
+    def _goes_on(self, label: int) -> bool:
+        """Whether a label lengthens the word before it."""
+        return not self.starts_word(label) and any(map(str.isalnum, self._tokenizer.surface(label)))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of target labels."""

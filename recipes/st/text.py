@@ -27,7 +27,7 @@ from riverrun.speech.search.attention_beam import AttentionBeamConfig, continue_
 from riverrun.speech.tokenizer import Tokenizer
 
 from ..asr.options import Compilation, Optimisation
-from ..asr.plan import Plan, Planned
+from ..asr.plan import Plan
 from ..corpora.packed import SAMPLE_RATE
 from ..corpora.text import transcript
 from ..training import AveragedModule, compile_layers
@@ -242,14 +242,14 @@ class TextData(lightning.LightningDataModule):
     def test_dataloader(self) -> DataLoader | list[DataLoader]:
         return self._measured(self.test)
 
-    def on_after_batch_transfer(self, batch: Planned | Tensor, dataloader_idx: int) -> TextBatch:
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor, int] | Tensor, dataloader_idx: int) -> TextBatch:
         if isinstance(batch, Tensor):
             split, index = self._splits["measured"], batch
             at = index.cpu().numpy()
             widths = (int(split.sources.lengths[at].max()), int(split.targets.lengths[at].max()))
         else:
-            split, index = self._splits["train"], batch.index
-            width = batch.samples // SAMPLE_RATE
+            split, (index, _, samples) = self._splits["train"], batch
+            width = samples // SAMPLE_RATE
             widths = (width, width - 1)
         return (*split.sources.rows(index, widths[0]), *split.targets.rows(index, widths[1]))
 

@@ -138,8 +138,8 @@ class TransformerDecoder(nn.Module):
             x = layer(x, mask, source, frames)
         return self._scores(x)
 
-    def attention(self, labels: Tensor, lengths: Tensor, source: Tensor, frames: Tensor) -> Tensor:
-        """Cross-attention weights (B, layers, heads, U, T) float32 of one teacher-forced pass, computed openly.
+    def watched(self, labels: Tensor, lengths: Tensor, source: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``forward``, with the cross-attention weights (B, layers, heads, U, T) float32 beside the scores, computed openly.
 
         Row u is where the label *after* ``labels[u]`` was looked for. For networks in evaluation mode: there is no dropout here.
         """
@@ -147,7 +147,7 @@ class TransformerDecoder(nn.Module):
         for layer in self._layers():
             x, weights = layer.watched(x, mask, source, frames)
             looks.append(weights)
-        return torch.stack(looks, 1)
+        return self._scores(x), torch.stack(looks, 1)
 
     def init_state(self, source: Tensor, frames: Tensor) -> DecoderState:
         """Texts without a label over encoder frames (S, T, source dim), (S,)."""

@@ -63,7 +63,8 @@ def continue_texts(
     longest: Sequence[int],
     config: AttentionBeamConfig | None = None,
     end: int = 0,
-    forbidden: Sequence[int] = (),
+    forbidden: Tensor | None = None,
+    forbidden_first: Tensor | None = None,
 ) -> list[Continuation]:
     """Search the likeliest continuation of each text over its own source.
 
@@ -78,7 +79,8 @@ def continue_texts(
         longest: most new labels of each text, the end not counted.
         config: beam and length normalisation.
         end: the label that ends a text.
-        forbidden: labels that are never written.
+        forbidden: (outputs,) bool, labels that are never written.
+        forbidden_first: (B, outputs) bool, labels that a continuation does not begin with.
     """
     config = config or AttentionBeamConfig()
     device = source.device
@@ -90,9 +92,13 @@ def continue_texts(
     going = [t for t in range(len(texts)) if texts[t].longest > 0]
     rows = torch.tensor(going, dtype=torch.long, device=device)
     scores, state = scores[rows], _gather(state, rows, rows)
+    barred = forbidden_first[rows] if forbidden_first is not None else None
     while going:
         allowed = scores.float().log_softmax(-1)
-        allowed[:, list(forbidden)] = -torch.inf
+        if forbidden is not None:
+            allowed = allowed.masked_fill(forbidden, -torch.inf)
+        if barred is not None:
+            allowed, barred = allowed.masked_fill(barred, -torch.inf), None
         sizes = {t: len(texts[t].live) for t in going}
         parents, labels, still, at = [], [], [], 0
         total = allowed + torch.tensor([score for t in going for _, score in texts[t].live], device=device)[:, None]
