@@ -141,7 +141,7 @@ def as_float(samples: Samples) -> npt.NDArray[np.float32]:
     if samples.ndim != 1:
         raise ValueError(f"audio must be mono, of shape (samples,), not {samples.shape}")
     if samples.dtype == np.int16:
-        return (samples / 32768).astype(np.float32)
+        return samples * np.float32(1 / 32768)
     if not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(f"audio must be float or int16, not {samples.dtype}")
     if not np.isfinite(samples).all():

@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 
 import numpy as np
-from numpy.typing import NDArray
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..pipeline import Samples
 from ..scheduler import LiveStream, Refused, StreamFailed
 from ..scheduler.live import Output
 from .hub import Hub, log
@@ -41,6 +41,10 @@ class Connection(ABC):
         self.base = 0  # samples of the stream's audio that earlier connections brought
         self._subprotocol = subprotocol
         self._aborted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stream: LiveStream | None = None
+        self._counted = 0  # of its samples, by the metrics
+        self._heard = time.monotonic()  # when audio came last
+        self._sending = 0.0  # since when a message waits to be taken; 0 if none does
 
     @abstractmethod
     async def begin(self) -> LiveStream:
@@ -70,15 +74,28 @@ class Connection(ABC):
         if not self._aborted.done():
             self._aborted.set_exception(ProtocolError(code, message))
 
+    def watch(self, now: float) -> None:
+        """End it if its time is up; ``now`` is the monotonic clock. To look now and then costs less than a timer for each message."""
+        config = self.hub.config
+        self._count()
+        if self._sending and now - self._sending > config.send_s:
+            self.abort("slow-reader", "events are not read: read them as they come")
+        elif not self.finishing and now - self._heard > config.idle_s:
+            self.abort("idle", f"no audio for {config.idle_s:g} s")
+
+    def _count(self) -> None:
+        if self._stream and self._stream.samples > self._counted:
+            self.hub.metrics.audio.inc((self._stream.samples - self._counted) / self.sample_rate)
+            self._counted = self._stream.samples
+
     async def run(self) -> None:
         """Serve the client to the end; every error stays here."""
         await self.socket.accept(self._subprotocol)
         hub, began, code, close = self.hub, time.monotonic(), "finished", 1000
-        stream: LiveStream | None = None
         hub.connections.add(self)
         try:
             with hub.tokens.stream(self.token):
-                stream = await self.begin()
+                self._stream = stream = await self.begin()
                 hub.metrics.opened.labels(self.kind).inc()
                 with hub.metrics.streams.labels(self.kind).track_inprogress():
                     await self._serve(stream)
@@ -90,8 +107,9 @@ class Connection(ABC):
             code = code if self.finishing and gone.code == 1000 else "disconnected"
             await self.left(gone.code)
         finally:
-            if stream:
+            if stream := self._stream:
                 stream.close()
+                self._count()
             hub.connections.discard(self)
             if not self._aborted.cancel() and not self._aborted.cancelled():
                 self._aborted.exception()  # seen, if nothing else was quicker to end the stream
@@ -102,31 +120,22 @@ class Connection(ABC):
                 await self.socket.close(close)
 
     async def send(self, text: str) -> None:
-        """Send one message.
-
-        Raises:
-            ProtocolError: the client takes none.
-        """
+        """Send one message; `watch` sees to clients that take none."""
+        self._sending = time.monotonic()
         try:
-            async with asyncio.timeout(self.hub.config.send_s):
-                await self.socket.send_text(text)
-        except TimeoutError:
-            raise ProtocolError("slow-reader", "events are not read: read them as they come") from None
+            await self.socket.send_text(text)
         except RuntimeError:  # of an application server: the socket is closed
             raise WebSocketDisconnect(1006) from None
+        finally:
+            self._sending = 0.0
 
-    async def receive(self, seconds: float | None, why: ProtocolError) -> str | bytes:
+    async def receive(self) -> str | bytes:
         """The next message.
 
         Raises:
-            ProtocolError: ``why``, after so many seconds.
             WebSocketDisconnect: the client has gone.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                message = await self.socket.receive()
-        except TimeoutError:
-            raise why from None
+        message = await self.socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code") or 1005)
         data: str | bytes | None = message.get("text")
@@ -153,33 +162,29 @@ class Connection(ABC):
         await self.end()
 
     async def _receive(self, stream: LiveStream) -> None:
-        config = self.hub.config
-        heard = time.monotonic()
-        idle = ProtocolError("idle", f"no audio for {config.idle_s:g} s")
+        limit = self.hub.config.session_s * self.sample_rate
         while True:
-            data = await self.receive(None if self.finishing else max(heard + config.idle_s - time.monotonic(), 0.0), idle)
+            data = await self.receive()
             if isinstance(data, str):
                 await self.hear(stream, data)
-            elif self.finishing:
+                continue
+            if self.finishing:
                 raise ProtocolError("bad-message", "audio after the end of the audio")
-            else:
-                samples = self._samples(data)
-                if self.base + stream.samples + len(samples) > config.session_s * self.sample_rate:
-                    raise ProtocolError("too-long", f"a stream may have {config.session_s:g} s of audio; start another")
-                try:
-                    await stream.push(samples)
-                except StreamFailed:  # a ValueError, too
-                    raise
-                except ValueError as error:
-                    raise ProtocolError("bad-audio", str(error)) from None
-                self.hub.metrics.audio.inc(len(samples) / self.sample_rate)
-                heard = time.monotonic()
+            samples = self._samples(data)
+            if self.base + stream.samples + len(samples) > limit:
+                raise ProtocolError("too-long", f"a stream may have {self.hub.config.session_s:g} s of audio; start another")
+            try:
+                await stream.push(samples)
+            except StreamFailed:  # a ValueError, too
+                raise
+            except ValueError as error:
+                raise ProtocolError("bad-audio", str(error)) from None
+            self._heard = time.monotonic()
 
-    def _samples(self, data: bytes) -> NDArray[np.float32]:
+    def _samples(self, data: bytes) -> Samples:
         kind, size = _TYPES[self.encoding]
         if len(data) > self.hub.config.message_bytes:
             raise ProtocolError("too-large", f"a message may have {self.hub.config.message_bytes} bytes; send smaller pieces")
         if len(data) % size:
             raise ProtocolError("bad-audio", f"a message of {len(data)} bytes holds no whole number of {size}-byte samples")
-        samples = np.frombuffer(data, kind)
-        return samples.astype(np.float32) / np.float32(32768) if size == 2 else samples.astype(np.float32)
+        return np.frombuffer(data, kind)

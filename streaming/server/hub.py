@@ -18,6 +18,9 @@ from .protocol import ProtocolError
 from .store import MemoryStore, SessionStore
 from .tokens import Tokens
 
+#: Seconds between looks at the connections' time limits.
+_WATCH_S = 0.1
+
 logger = logging.getLogger("riverrun.server")
 
 
@@ -31,6 +34,9 @@ class Abortable(Protocol):
 
     def abort(self, code: str, message: str) -> None:
         """End it with an error."""
+
+    def watch(self, now: float) -> None:
+        """End it if its time is up."""
 
 
 class Hub:
@@ -47,6 +53,7 @@ class Hub:
         self.engine, self.config = engine, config
         self.tokens, self.store, self.metrics = tokens or Tokens(), store or MemoryStore(), Metrics()
         self.draining = self.ready = False
+        self.late_s = 0.0  #: by which the event loop is late: audio waits so long before a scheduler even sees it
         self.connections: set[Abortable] = set()
         self.by_token: dict[str, Abortable] = {}
         self._schedulers: dict[tuple[str, int], Scheduler] = {}
@@ -60,6 +67,8 @@ class Hub:
         for model in self.engine.models:
             for latency_ms in dict.fromkeys((model.default_latency_ms, *model.latencies_ms)):
                 await self._start(model, latency_ms)
+        watch = asyncio.create_task(self._watch())
+        self._resources.callback(watch.cancel)
         self.ready = True
         return self
 
@@ -113,11 +122,24 @@ class Hub:
 
     def _room(self, scheduler: Scheduler) -> None:
         """Schedulers share one machine: what one of them has room for, all of them together may not."""
+        if self.late_s > self.config.scheduler.late_s:
+            raise Refused("busy", "the server is behind real time; try again later")
         if self.streams >= self.config.scheduler.max_streams:
             raise Refused("full", f"{self.streams} streams are open, which is all this server takes; try again later")
         load = sum(s.streams / max(s.capacity, 1) for s in self._schedulers.values())
         if load + 1 / max(scheduler.capacity, 1) > 1 + 1e-9:
             raise Refused("busy", f"the machine is busy with {self.streams} streams; try again later")
+
+    async def _watch(self) -> None:
+        """Look after connections' time limits, and after the time that this event loop takes to come to anything."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(_WATCH_S)
+            now = time.monotonic()
+            self.late_s = max(now - before - _WATCH_S, 0.0)
+            self.metrics.loop.observe(self.late_s)
+            for connection in list(self.connections):
+                connection.watch(now)
 
     def front(self, sample_rate: int, wanted: int) -> Front | None:
         """A resampler, where one is needed.

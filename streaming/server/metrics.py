@@ -25,6 +25,7 @@ class Metrics:
         self.unsaved = Counter("riverrun_snapshot_failures", "Snapshots that the store did not take.", registry=r)
         self.step = Histogram("riverrun_step_seconds", "Time of a step.", buckets=_SECONDS, registry=r)
         self.batch = Histogram("riverrun_step_streams", "Streams in a step.", buckets=[2**i for i in range(13)], registry=r)
+        self.loop = Histogram("riverrun_loop_delay_seconds", "Lateness of the event loop.", buckets=_SECONDS, registry=r)
         ProcessCollector(registry=r)
         Gauge("riverrun_accelerator_bytes", "Memory of tensors on the accelerator.", registry=r).set_function(_accelerator_bytes)
         self.delay = Histogram("riverrun_delay_seconds", "From spoken audio to its events.", buckets=_SECONDS, registry=r)

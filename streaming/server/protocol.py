@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from ..events import Endpoint, Event, Final, Partial, Word
 
@@ -82,12 +83,14 @@ class Ready(Message):
 
 
 class WordMessage(Message):
-    """A word; times in seconds since the stream began."""
+    """A word; times in seconds since the stream began. Of translations, see `riverrun.streaming.Word`."""
 
     text: str
     start: float
     end: float
     confidence: float
+    emitted_ms: float | None = None
+    source_ms: float | None = None
 
 
 class PartialMessage(Message):
@@ -97,6 +100,7 @@ class PartialMessage(Message):
     segment: int
     text: str
     words: list[WordMessage]
+    stable: Annotated[int, Field(description="characters of the text that no later message revises")] = 0
 
 
 class FinalMessage(Message):
@@ -207,29 +211,33 @@ def schema() -> dict[str, Any]:
     return {"client": _CLIENT.json_schema(), "server": _SERVER.json_schema()}
 
 
-def message_of(event: Event, seq: int) -> PartialMessage | FinalMessage | EndpointMessage:
-    """An event as a message; ``seq`` is not used for partial text."""
+def encode(event: Event, seq: int) -> str:
+    """An event as a message in JSON; ``seq`` is not used for partial text.
+
+    Written straight from the event: to make the message's model first would take several times as long.
+    """
     if isinstance(event, Partial):
-        return PartialMessage(segment=event.segment, text=event.text, words=_words(event.words))
+        return _json({"type": "partial", "segment": event.segment, "text": event.text, "words": event.words, "stable": event.stable})
     if isinstance(event, Final):
-        return FinalMessage(seq=seq, segment=event.segment, text=event.text, words=_words(event.words), start=event.start, end=event.end)
+        about = {"type": "final", "seq": seq, "segment": event.segment, "text": event.text, "words": event.words}
+        return _json({**about, "start": event.start, "end": event.end})
     if isinstance(event, Endpoint):
-        return EndpointMessage(seq=seq, segment=event.segment, time=event.time, rule=event.rule)
+        return _json({"type": "endpoint", "seq": seq, "segment": event.segment, "time": event.time, "rule": event.rule})
     raise TypeError(f"no message for {type(event).__name__}")
+
+
+def _json(message: dict[str, Any]) -> str:
+    return to_json(message, exclude_none=True).decode()
 
 
 def event_of(message: PartialMessage | FinalMessage | EndpointMessage) -> Event:
     """A message as the event it was made of."""
     if isinstance(message, EndpointMessage):
         return Endpoint(message.segment, message.time, message.rule)
-    words = tuple(Word(w.text, w.start, w.end, w.confidence) for w in message.words)
+    words = tuple(Word(w.text, w.start, w.end, w.confidence, w.emitted_ms, w.source_ms) for w in message.words)
     if isinstance(message, PartialMessage):
-        return Partial(message.segment, message.text, words)
+        return Partial(message.segment, message.text, words, message.stable)
     return Final(message.segment, message.text, words, message.start, message.end)
-
-
-def _words(words: tuple[Word, ...]) -> list[WordMessage]:
-    return [WordMessage(text=w.text, start=w.start, end=w.end, confidence=w.confidence) for w in words]
 
 
 def _brief(error: ValidationError | RecursionError) -> str:

@@ -35,7 +35,7 @@ from .protocol import (
     Ready,
     Resume,
     Start,
-    message_of,
+    encode,
     parse_client,
 )
 
@@ -92,7 +92,11 @@ class Session(Connection):
 
     async def begin(self) -> LiveStream:
         """Take the start message, and open or resume."""
-        first = await self.receive(self.hub.config.start_s, ProtocolError("idle", "no start message"))
+        try:
+            async with asyncio.timeout(self.hub.config.start_s):
+                first = await self.receive()
+        except TimeoutError:
+            raise ProtocolError("idle", "no start message") from None
         if isinstance(first, bytes):
             raise ProtocolError("bad-message", "audio before the start message")
         start = parse_client(first)
@@ -181,7 +185,7 @@ class Session(Connection):
         """Number what is final, and acknowledge what is saved."""
         if isinstance(item, Final | Endpoint):
             self._seq += 1
-            text = message_of(item, self._seq).model_dump_json()
+            text = encode(item, self._seq)
             self._messages.append((self._seq, text))
             if self._seq > self._arrived:
                 await self.send(text)
@@ -195,7 +199,7 @@ class Session(Connection):
         elif isinstance(item, Lag):
             await self._message(LagMessage(ms=round(item.seconds * 1000, 1)))
         else:
-            await self._message(message_of(item, 0))
+            await self.send(encode(item, 0))
 
     async def end(self) -> None:
         """Say so."""
