@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,9 @@ from torch import Tensor
 
 #: Inputs rotate so that a run finds none of its own in the cache: larger than an H200's L2 twice over.
 ROTATION_BYTES = 128 * 2**20
+
+#: Milliseconds that a median is taken over.
+REPEAT_MS = 60
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,12 @@ class Case:
         reference: the definition.
         ours: what is measured.
         floor_bytes: arguments -> bytes that any implementation must move.
-        peer: another implementation of the same, or None; not measured where it cannot be imported.
-        peer_name: for the table.
+        floor_flops: arguments -> operations of half-precision matrix products that any implementation must do.
+        peers: other implementations of the same, by name; the table compares with the fastest.
         tolerance: largest ‖ours − reference‖ / ‖reference‖ of any output.
         widen: whether the reference gets float64; not for decisions, which must be the same for the same rounding.
+        deterministic: whether a repeat must be equal bit for bit.
+        comparable: whether peers give what we do; not where they fill what lies beyond a length with something.
     """
 
     family: str
@@ -40,66 +45,156 @@ class Case:
     reference: Callable[..., Any]
     ours: Callable[..., Any]
     floor_bytes: Callable[..., int]
-    peer: Callable[..., Any] | None = None
-    peer_name: str = ""
+    peers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    floor_flops: Callable[..., float] | None = None
     tolerance: float = 1e-3
     widen: bool = True
+    deterministic: bool = True
+    comparable: bool = True
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Launch sizes to choose for one class of shapes.
+
+    Attributes:
+        name: of the kernel.
+        case: what is timed.
+        table: of the family's launch sizes, which is changed while it is measured.
+        key: of the class in ``table``.
+        candidates: values to try.
+    """
+
+    name: str
+    case: Case
+    table: dict[Any, Any]
+    key: Any
+    candidates: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another implementation as measured: milliseconds, MiB above the inputs, its own error; or why it did not run."""
+
+    ms: float | None = None
+    mib: float | None = None
+    error: float | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measured case. Times in milliseconds, memory in MiB above the inputs; None where not measured."""
+    """A measured case. Times in milliseconds, memory in MiB above the inputs; None where not measured, and ``failure`` says why."""
 
     family: str
     name: str
     shape: str
-    peer_name: str
-    error: float
-    ours_ms: float | None
-    peer_ms: float | None
-    floor_ms: float
-    ours_mib: float | None
-    peer_mib: float | None
+    error: float | None = None
+    tolerance: float = 0.0
+    ours_ms: float | None = None
+    ours_mib: float | None = None
+    reference_ms: float | None = None
+    floor_ms: float | None = None
+    floor_kind: str = ""
+    peers: dict[str, Peer] = field(default_factory=dict)
+    failure: str = ""
+
+    @property
+    def peer_name(self) -> str:
+        """The fastest peer; the first if none ran."""
+        ran = {name: peer.ms for name, peer in self.peers.items() if peer.ms is not None}
+        return min(ran, key=lambda name: ran[name]) if ran else next(iter(self.peers), "")
+
+    @property
+    def peer(self) -> Peer:
+        """What the fastest peer measured."""
+        return self.peers.get(self.peer_name, Peer())
 
     @property
     def to_peer(self) -> float | None:
-        """How many times faster than the peer."""
-        return self.peer_ms / self.ours_ms if self.peer_ms and self.ours_ms else None
+        """How many times faster than the fastest peer."""
+        return self.peer.ms / self.ours_ms if self.peer.ms and self.ours_ms else None
 
     @property
     def to_floor(self) -> float | None:
         """How many times slower than the floor."""
-        return self.ours_ms / self.floor_ms if self.ours_ms else None
+        return self.ours_ms / self.floor_ms if self.ours_ms and self.floor_ms else None
 
 
-def measure(case: Case, bandwidth: float) -> Row:
-    """Check ``case`` against its reference, and time it if it is right. ``bandwidth`` in bytes a second."""
+def definition(case: Case) -> tuple[list[Tensor], float]:
+    """What the reference gives, and the milliseconds that one run of it took."""
     arguments = case.inputs(0)
-    error = _error(case.ours(*arguments), case.reference(*(_wide(x) for x in arguments) if case.widen else arguments))
-    torch.cuda.empty_cache()
-    floor = case.floor_bytes(*arguments) / bandwidth * 1e3
-    right = error <= case.tolerance
-    size = sum(x.nbytes for x in arguments if isinstance(x, Tensor))
-    rotation = [arguments, *(case.inputs(seed) for seed in range(1, min(ROTATION_BYTES // max(size, 1) + 1, 16)))]
-    ours, ours_mib = _timed(case.ours, rotation) if right else (None, None)
-    try:
-        peer, peer_mib = _timed(case.peer, rotation) if right and case.peer else (None, None)
-    except ImportError:
-        peer, peer_mib = None, None
-    return Row(case.family, case.name, case.shape, case.peer_name, error, ours, peer, floor, ours_mib, peer_mib)
+    wide = tuple(_wide(x) for x in arguments) if case.widen else arguments
+    case.reference(*wide)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    expected = list(_tensors(case.reference(*wide)))
+    end.record()
+    torch.cuda.synchronize()
+    return expected, start.elapsed_time(end)
 
 
-def copy_bandwidth() -> float:
-    """Bytes a second that a large copy on the GPU reads and writes."""
+def check(case: Case, expected: list[Tensor]) -> float:
+    """Error of ``case`` against what its reference gives.
+
+    Raises:
+        RuntimeError: a repeat gives other bits, where it must not.
+    """
+    arguments = case.inputs(0)
+    first = [x.clone() for x in _tensors(case.ours(*arguments))]
+    error = _error(first, expected)
+    if case.deterministic and not all(torch.equal(x, y) for x, y in zip(first, _tensors(case.ours(*arguments)), strict=True)):
+        raise RuntimeError("a repeat gave other bits")
+    return error
+
+
+def measure(case: Case, speed: Speed, checked: tuple[float, float]) -> Row:
+    """Time ``case`` if its error, against the reference, allows it; and its peers."""
+    error, reference_ms = checked
+    arguments = case.inputs(0)
+    floors = {"bytes": case.floor_bytes(*arguments) / speed.bandwidth * 1e3}
+    if case.floor_flops is not None:
+        floors["flops"] = case.floor_flops(*arguments) / speed.flops * 1e3
+    kind = max(floors, key=lambda name: floors[name])
+    about = {"error": error, "tolerance": case.tolerance, "reference_ms": reference_ms, "floor_ms": floors[kind], "floor_kind": kind}
+    if not error <= case.tolerance:
+        return Row(case.family, case.name, case.shape, **about, failure="wrong")  # type: ignore[arg-type]
+    rotation = rotate(case)
+    ours_ms, ours_mib = timed(case.ours, rotation)
+    expected = case.ours(*arguments) if case.comparable else ()
+    peers = {name: _peer(peer, rotation, expected) for name, peer in case.peers.items()}
+    return Row(case.family, case.name, case.shape, **about, ours_ms=ours_ms, ours_mib=ours_mib, peers=peers)  # type: ignore[arg-type]
+
+
+def rotate(case: Case) -> list[tuple[Any, ...]]:
+    """Sets of arguments, larger together than the cache."""
+    size = sum(x.nbytes for x in case.inputs(0) if isinstance(x, Tensor))
+    return [case.inputs(seed) for seed in range(max(1, min(ROTATION_BYTES // max(size, 1) + 1, 16)))]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What the machine does at its best: bytes a second of a large copy, operations a second of a large bfloat16 product."""
+
+    bandwidth: float
+    flops: float
+
+
+def machine_speed() -> Speed:
+    """Measure it."""
     source = torch.empty(2**30, dtype=torch.uint8, device="cuda").random_()
-    time, _ = _timed(torch.clone, [(source,)])
-    return 2 * source.nbytes / (time * 1e-3)
+    copy, _ = timed(torch.clone, [(source,)])
+    square = torch.randn(8192, 8192, device="cuda").bfloat16()
+    product, _ = timed(torch.matmul, [(square, square)])
+    return Speed(2 * source.nbytes / (copy * 1e-3), 2 * 8192**3 / (product * 1e-3))
 
 
-def _timed(function: Callable[..., Any], rotation: list[tuple[Any, ...]]) -> tuple[float, float]:
+def timed(function: Callable[..., Any], rotation: list[tuple[Any, ...]]) -> tuple[float, float]:
     """Median milliseconds of a call, and the MiB it allocates at its peak."""
     from triton.testing import do_bench
 
+    for arguments in rotation:  # a graph is recorded for each
+        function(*arguments)
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -107,14 +202,54 @@ def _timed(function: Callable[..., Any], rotation: list[tuple[Any, ...]]) -> tup
     torch.cuda.synchronize()
     memory = (torch.cuda.max_memory_allocated() - before) / 2**20
     turn = itertools.cycle(rotation)
-    return do_bench(lambda: function(*next(turn)), return_mode="median"), memory
+    return do_bench(lambda: function(*next(turn)), warmup=10, rep=REPEAT_MS, return_mode="median"), memory
 
 
-def _error(ours: Any, reference: Any) -> float:
-    """Largest relative error of any output tensor; infinite if one has another shape or NaN."""
+def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, recorded in a CUDA graph for each set of arguments at its first call: a server's way, and without launches."""
+    graphs: dict[int, tuple[torch.cuda.CUDAGraph, Any, tuple[Any, ...]]] = {}
+
+    def replay(*arguments: Any) -> Any:
+        key = arguments[0].data_ptr()
+        if key not in graphs or any(x is not y for x, y in zip(arguments, graphs[key][2], strict=True)):
+            function(*arguments)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                out = function(*arguments)
+            graphs[key] = graph, out, arguments
+        graph, out, _ = graphs[key]
+        graph.replay()
+        return out
+
+    return replay
+
+
+def reason(error: BaseException) -> str:
+    """An error in one short line."""
+    text = str(error).strip() or repr(error)
+    return f"{type(error).__name__}: {text.splitlines()[0]}"[:160]
+
+
+def _peer(peer: Callable[..., Any], rotation: list[tuple[Any, ...]], ours: Any) -> Peer:
+    try:
+        found = peer(*rotation[0])
+        error = _error(found, ours, leading=True) if len(ours) else None
+        del found
+        return Peer(*timed(peer, rotation), error)
+    except Exception as failed:  # whatever another's code raises costs its own column alone
+        return Peer(failure=reason(failed))
+
+
+def _error(ours: Any, reference: Any, leading: bool = False) -> float:
+    """Largest relative error of any output tensor; infinite if one has another shape or NaN.
+
+    ``leading``: only as many outputs as both have and whose shapes agree, for peers that give others.
+    """
     worst = 0.0
-    for x, y in zip(_tensors(ours), _tensors(reference), strict=True):
+    for x, y in zip(_tensors(ours), _tensors(reference), strict=not leading):
         if x.shape != y.shape:
+            if leading:
+                continue
             return float("inf")
         x, y = x.double(), y.double()
         error = float((x - y).norm() / y.norm().clamp(min=1e-30))

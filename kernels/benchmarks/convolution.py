@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..convolution import causal_convolution, causal_convolution_step, reference
-from .case import Case, upstream, with_gradients
+from ..convolution import reference
+from ..convolution import triton as kernels
+from ..convolution.op import convolution, convolution_step
+from .case import Case, Tuning, replayed, upstream, with_gradients
 
 B, T, C, K, STREAMS, FRAMES = 32, 512, 512, 31, 512, 8
 EPS = 1e-5
@@ -25,7 +29,7 @@ def _inputs(seed: int) -> tuple[Any, ...]:
 
 
 def _ours(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return with_gradients(causal_convolution, *tensors)
+    return with_gradients(lambda x, weight, *vectors: convolution(x, weight[:, 0], *vectors, EPS)[0], *tensors)
 
 
 def _definition(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
@@ -49,6 +53,15 @@ def _peer(*tensors: Tensor) -> tuple[Tensor, ...]:
     return with_gradients(_chain, *tensors)
 
 
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=False)
+
+
+def _peer_compiled(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return with_gradients(_compiled(_chain), *tensors)
+
+
 def _step_inputs(seed: int) -> tuple[Any, ...]:
     x, state, weight, *vectors = _random(seed, (STREAMS, FRAMES, 2 * C), (STREAMS, K - 1, C), (C, 1, K), (C,), (C,), (C,))
     slots = torch.arange(STREAMS, device="cuda")
@@ -58,7 +71,7 @@ def _step_inputs(seed: int) -> tuple[Any, ...]:
 def _step(x: Tensor, slots: Tensor, lengths: Tensor, state: Tensor, weight: Tensor, *vectors: Tensor) -> tuple[Tensor, Tensor]:
     state = state.clone()  # so that a run finds what the one before found; the peer makes a new one too
     bias, gamma, beta = vectors
-    return causal_convolution_step(x, slots, lengths, state, weight, bias, gamma, beta), state
+    return convolution_step(x, slots, lengths, state, weight[:, 0], bias, gamma, beta, EPS), state
 
 
 def _step_definition(x: Tensor, slots: Tensor, lengths: Tensor, state: Tensor, weight: Tensor, *vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,10 +90,19 @@ def _step_chain(x: Tensor, slots: Tensor, lengths: Tensor, state: Tensor, *param
 CASES = [
     Case(
         "convolution", "whole, gradients", f"B{B} T{T} C{C} K{K} bf16", _inputs, _definition, _ours,
-        lambda x, *_: 3 * x.nbytes + x.nbytes, _peer, "torch chain", 2e-2,
+        lambda x, *_: 9 * x.nbytes // 2, {"cuDNN chain": _peer, "compiled chain": _peer_compiled}, tolerance=2e-2,
     ),
     Case(
-        "convolution", "step, state copied", f"S{STREAMS} C'{FRAMES} C{C} K{K} bf16", _step_inputs, _step_definition, _step,
-        lambda x, slots, lengths, state, *_: x.nbytes * 3 // 2 + 2 * state.nbytes, _step_chain, "torch chain", 2e-2,
+        "convolution", "step, state copied, in a CUDA graph", f"S{STREAMS} C'{FRAMES} C{C} K{K} bf16",
+        _step_inputs, _step_definition, replayed(_step),
+        lambda x, slots, lengths, state, *_: x.nbytes * 3 // 2 + 2 * state.nbytes, {"cuDNN chain": replayed(_step_chain)}, tolerance=2e-2,
     ),
 ]  # fmt: skip
+
+TUNINGS = [
+    Tuning("forward, span", CASES[0], kernels.SIZES, "span", (16, 64, 128)),
+    Tuning("forward tile", CASES[0], kernels.SIZES, "forward", (1024, 2048, 8192)),
+    Tuning("backward tile", CASES[0], kernels.SIZES, "backward", (1024, 4096, 8192)),
+    Tuning("gate backward tile", CASES[0], kernels.SIZES, "gate", ((32, 64, 4), (64, 32, 4), (128, 32, 4), (32, 128, 4), (64, 64, 8))),
+    Tuning("step tile", CASES[1], kernels.SIZES, "forward", (1024, 2048, 8192)),
+]

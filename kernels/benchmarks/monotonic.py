@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..monotonic import expected_alignment, expected_soft_attention, reference
-from .case import Case, with_gradients
+from ..monotonic import triton as kernels
+from .case import Case, Tuning, with_gradients
 
 ROWS, U, T = 256, 64, 512
 SHAPE = f"B·H{ROWS} U{U} T{T}"
@@ -41,14 +42,16 @@ def _attention_definition(width: int) -> Callable[..., tuple[Tensor, ...]]:
 
 CASES = [
     Case(
-        "monotonic", "expected_alignment, gradient", SHAPE, _inputs, _loop, _alignment, lambda p, _: 6 * p.nbytes, _loop, "torch loop",
+        "monotonic", "expected_alignment, gradient", SHAPE, _inputs, _loop, _alignment, lambda p, _: 6 * p.nbytes, {"torch loop": _loop},
     ),
     *(
         Case(
             "monotonic", f"expected_soft_attention {width or 'infinite'}, gradient", SHAPE, _inputs,
             _attention_definition(width), _attention(width or None), lambda alpha, _: 6 * alpha.nbytes,
-            _attention_definition(width), "torch",
+            {"torch": _attention_definition(width)},
         )
         for width in (8, 0)
     ),
 ]  # fmt: skip
+
+TUNINGS = [Tuning(case.name, case, kernels.SIZES, "frames a warp", (32, 128, 256)) for case in (CASES[0], CASES[2])]

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..recurrence import damped_ema, gated_scan, lightning_attention, lightning_decays, lightning_step, reference
-from .case import Case, upstream, with_gradients
+from ..recurrence import damped_ema, gated_scan, lightning_attention, lightning_decays, lightning_step, reference, triton_scan
+from ..recurrence import triton as kernels
+from .case import Case, Tuning, upstream, with_gradients
 
 B, T, H, D = 32, 1500, 8, 64
 SLOTS, FRAMES = 1024, 8
@@ -133,18 +134,30 @@ def _ema_fourier(u: Tensor, decay: Tensor, weight: Tensor, _: Tensor) -> tuple[T
 CASES = [
     Case(
         "recurrence", "lightning_attention, gradient", f"B{B} T{T} H{H} D{D} bf16", _attention_inputs, _attention_definition, _attention,
-        lambda q, *_: 11 * q.nbytes, _fla, "flash-linear-attention", tolerance=2e-2,
+        lambda q, *_: 11 * q.nbytes, {"flash-linear-attention": _fla}, tolerance=2e-2,
     ),
     Case(
         "recurrence", "lightning_step", f"S{SLOTS} C{FRAMES} H{H} D{D} bf16", _step_inputs, _step_definition, _step,
-        lambda q, k, v, slots, lengths, state, _: 4 * q.nbytes + 2 * state.nbytes, _fla_step, "flash-linear-attention", tolerance=2e-2,
+        lambda q, k, v, slots, lengths, state, _: 4 * q.nbytes + 2 * state.nbytes,
+        {"flash-linear-attention": _fla_step}, tolerance=2e-2, deterministic=False,
     ),
     Case(
         "recurrence", f"gated_scan in chunks of {CHUNK}, gradient", f"B{B} T{T} D{2 * H * D} bf16", _scan_inputs, _scan_definition, _scan,
-        lambda x, *_: 8 * x.nbytes, _scan_torch, "torch, doubling", tolerance=2e-2,
+        lambda x, *_: 8 * x.nbytes, {"torch, doubling": _scan_torch}, tolerance=2e-2,
     ),
     Case(
         "recurrence", "damped_ema, gradient", f"B{B} T{T} D{H * D} N{N}", _ema_inputs, _ema_fourier, _ema,
-        lambda u, *_: 5 * u.nbytes, _ema_fourier, "torch, Fourier transform",
+        lambda u, *_: 5 * u.nbytes, {"torch, Fourier transform": _ema_fourier},
     ),
 ]  # fmt: skip
+
+BLOCKS = ((32, 32, 4, 3), (64, 64, 4, 3), (64, 32, 4, 2), (64, 16, 4, 3), (64, 64, 8, 2), (128, 32, 8, 2), (32, 64, 4, 3))
+TUNINGS = [
+    Tuning("lightning_attention", CASES[0], kernels.BLOCKS, (2, 64), BLOCKS),
+    Tuning("lightning_step", CASES[1], kernels.BLOCKS, (2, 64), BLOCKS),
+    Tuning(
+        "gated_scan", CASES[2], triton_scan.SIZES, "scan", ((16, 64, 4), (16, 64, 2), (16, 128, 4), (32, 32, 2), (32, 128, 4), (64, 64, 4))
+    ),
+    Tuning("damped_ema", CASES[3], triton_scan.SIZES, "ema", ((16, 128, 4), (64, 128, 4), (32, 64, 2), (32, 256, 8), (16, 256, 8))),
+    Tuning("damped_ema, backward", CASES[3], triton_scan.SIZES, "ema_backward", ((8, 128, 4), (32, 128, 4), (16, 64, 2), (16, 256, 8))),
+]

@@ -1,105 +1,232 @@
-"""Measure every kernel against its peer and its floor: ``python -m riverrun.kernels.benchmarks.run``."""
+"""Measure every kernel against its peers and its floor: one process a family, all of them compiling at once, and timing in turn."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
-import importlib
+import importlib.metadata
 import json
+import os
 import platform
-from collections.abc import Iterator, Sequence
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from .case import Case, Peer, Row, machine_speed
+from .render import table, tuning_table
 
-from .case import Case, Row, copy_bandwidth, measure
+#: Modules of this package that hold a list CASES, and one TUNINGS where there is something to choose; the slowest to compile first.
+FAMILIES = ("window_attention", "step_attention", "transducer", "recurrence", "entmax", "convolution", "viterbi", "monotonic")
 
-#: Modules of this package that hold a list CASES.
-FAMILIES = ("transducer", "viterbi", "monotonic", "step_attention", "window_attention", "convolution", "recurrence", "entmax")
+#: Whose versions matter.
+PACKAGES = ("torch", "triton", "torchaudio", "fla-core", "flash-linear-attention", "entmax", "adasplash", "numba")
 
 
-def cases(families: Sequence[str] = FAMILIES) -> list[Case]:
-    """The cases of ``families``.
+#: Of the time, how much may go by before those that are ready are timed beside those that still compile.
+WARM_SHARE = 0.7
+
+
+class BenchmarkError(ValueError):
+    """Benchmarks that cannot be run as asked."""
+
+
+def cases(family: str) -> list[Case]:
+    """The cases of a family."""
+    found: list[Case] = importlib.import_module(f".{family}", __package__).CASES
+    return found
+
+
+@dataclass
+class Measured:
+    """What came out: rows in the order of cases, and what tuning tried."""
+
+    rows: list[Row]
+    tuned: list[dict[str, Any]]
+
+
+class Worker:
+    """The process of one family, started again behind a case that killed it.
+
+    Args:
+        family: its module.
+        mode: "measure" or "tune".
+        deadline: on the monotonic clock.
+    """
+
+    def __init__(self, family: str, mode: str, deadline: float):
+        self.family, self._mode, self._deadline = family, mode, deadline
+        self.rows: dict[int, Row] = {}
+        self.tuned: list[dict[str, Any]] = []
+        self._start()
+
+    def _start(self) -> None:
+        done = ",".join(map(str, self.rows))
+        command = [sys.executable, "-m", f"{__package__}.worker", self.family, done, self._mode]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._errors: list[str | None] = []
+        self._at, self._ready, self._ended = 0, False, False
+        for pipe, take in ((self._process.stdout, self._lines.put), (self._process.stderr, self._errors.append)):
+            threading.Thread(target=_drain, args=(pipe, take), daemon=True).start()
+
+    def warm(self, deadline: float) -> bool:
+        """Wait until all is compiled and checked; whether it is, by then."""
+        while not self._ready and not self._ended:
+            if not self._take(deadline):
+                return False
+        return True
+
+    def time(self, order: str) -> None:
+        """Time the cases; ``order`` tells the worker how fast the machine is."""
+        while not self._ended:
+            if self._ready and self._process.stdin:
+                self._ready = False
+                self._process.stdin.write(order + "\n")
+                self._process.stdin.flush()
+            if not self._take(self._deadline):
+                self._give_up("out of time")
+
+    def _take(self, deadline: float) -> bool:
+        """Take one line of what the worker says; False if none comes in time."""
+        try:
+            line = self._lines.get(timeout=max(deadline - time.monotonic(), 0.01))
+        except queue.Empty:
+            return False
+        if line is None:
+            self._ended = not self._died()
+            return True
+        try:
+            said = json.loads(line)
+            kind = said["kind"]
+        except (ValueError, TypeError, KeyError):
+            return True  # a library that prints
+        if kind in ("checking", "measuring"):
+            self._at = said["index"]
+        elif kind == "ready":
+            self._ready = True
+        elif kind == "row":
+            self.rows[said["index"]] = row_of(said["row"])
+        elif kind == "tuned":
+            self.tuned.append({"family": self.family, **said})
+        return True
+
+    def _died(self) -> bool:
+        """Behind the end of the process: whether another goes on."""
+        if self._process.wait() == 0:
+            return False
+        last = next((line.strip() for line in reversed(self._errors) if line and line.strip()), f"exit status {self._process.returncode}")
+        if self._mode == "tune":
+            self.tuned.append({"family": self.family, "kind": "tuned", "name": "", "failure": last[:160]})
+            return False
+        everything = cases(self.family)
+        case = everything[self._at]
+        self.rows.setdefault(self._at, Row(case.family, case.name, case.shape, failure=f"the process died: {last}"[:160]))
+        if len(self.rows) == len(everything):
+            return False
+        self._start()
+        return True
+
+    def _give_up(self, why: str) -> None:
+        self._process.kill()
+        self._ended = True
+        if self._mode != "tune":
+            for index, case in enumerate(cases(self.family)):
+                self.rows.setdefault(index, Row(case.family, case.name, case.shape, failure=why))
+
+
+def _drain(pipe: Any, take: Callable[[str | None], None]) -> None:
+    for line in pipe:
+        take(line)
+    take(None)
+
+
+def row_of(found: dict[str, Any]) -> Row:
+    """A row from its JSON."""
+    return Row(**{**found, "peers": {name: Peer(**peer) for name, peer in found["peers"].items()}})
+
+
+def run(families: Sequence[str] = FAMILIES, mode: str = "measure", seconds: float = 150.0, say: Callable[[str], None] = print) -> Measured:
+    """Measure, or tune, within so many seconds.
 
     Raises:
-        ValueError: a family that does not exist.
+        BenchmarkError: a family that does not exist, or no GPU.
     """
+    import torch
+
     unknown = sorted(set(families) - set(FAMILIES))
     if unknown:
-        raise ValueError(f"no kernel family {unknown[0]!r}; there are {', '.join(FAMILIES)}")
-    return [case for family in families for case in importlib.import_module(f".{family}", __package__).CASES]
-
-
-def run(families: Sequence[str] = FAMILIES) -> Iterator[Row]:
-    """Measure the cases one after another.
-
-    Raises:
-        RuntimeError: no GPU.
-        ValueError: a family that does not exist.
-    """
-    chosen = cases(families)
+        raise BenchmarkError(f"no kernel family {unknown[0]!r}; there are {', '.join(FAMILIES)}")
     if not torch.cuda.is_available():
-        raise RuntimeError("kernel benchmarks need a CUDA GPU, and PyTorch sees none")
-    bandwidth = copy_bandwidth()
-    for case in chosen:
-        yield measure(case, bandwidth)
-        torch.cuda.empty_cache()
+        raise BenchmarkError("kernel benchmarks need a CUDA GPU, and PyTorch sees none")
+    began = time.monotonic()
+    chosen = [family for family in FAMILIES if family in families]
+    workers = [Worker(family, mode, began + seconds) for family in chosen]
+    late = [worker for worker in workers if not worker.warm(began + WARM_SHARE * seconds)]
+    say(f"{time.monotonic() - began:6.1f} s  compiled and checked")
+    order = json.dumps(asdict(machine_speed()))
+    torch.cuda.empty_cache()
+    for worker in [worker for worker in workers if worker not in late] + late:
+        worker.time(order)
+        say(f"{time.monotonic() - began:6.1f} s  {worker.family}")
+    return Measured([row for worker in workers for _, row in sorted(worker.rows.items())], [x for worker in workers for x in worker.tuned])
 
 
 def machine() -> dict[str, str]:
     """Where and with what the numbers were measured."""
-    import triton
+    import torch
 
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "gpu": torch.cuda.get_device_name(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-    }
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
-    head = ["kernel", "shape", "peer", "peer ms", "ours ms", "floor ms", "× peer", "÷ floor", "peer MiB", "ours MiB", "error"]
-    lines = [head, ["---"] * len(head)]
-    for row in rows:
-        times = [_number(x) for x in (row.peer_ms, row.ours_ms, row.floor_ms, row.to_peer, row.to_floor, row.peer_mib, row.ours_mib)]
-        wrong = "" if row.ours_ms else " WRONG"
-        lines.append([f"{row.family}: {row.name}", row.shape, row.peer_name or "–", *times, f"{row.error:.1e}{wrong}"])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    found = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "gpu": torch.cuda.get_device_name()}
+    found |= {"cuda": torch.version.cuda or "", "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
-def write_json(rows: Sequence[Row], path: Path) -> None:
-    """Write machine and rows to ``path``."""
-    content: dict[str, Any] = {"machine": machine(), "rows": [dataclasses.asdict(row) for row in rows]}
+def write_json(measured: Measured, path: Path) -> None:
+    """Write machine, rows and what tuning tried to ``path``."""
+    content = {"machine": machine(), "rows": [asdict(row) for row in measured.rows], "tuned": measured.tuned}
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=1) + "\n")
     part.replace(path)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+def report(families: Sequence[str], as_json: Path | None, tuning: bool, seconds: float) -> int:
+    """Measure, print the table, and write JSON where asked; 1 if a kernel is wrong or failed.
+
+    Raises:
+        BenchmarkError: as for `run`.
+    """
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    measured = run(families or FAMILIES, "tune" if tuning else "measure", seconds, say)
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    print(tuning_table(measured.tuned) if tuning else table(measured.rows))
+    if as_json:
+        write_json(measured, as_json)
+    return int(any(row.failure for row in measured.rows))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, and write JSON where asked; 2 for bad arguments or no GPU, 1 if a kernel is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("families", nargs="*", default=FAMILIES, metavar="FAMILY", help=f"of {', '.join(FAMILIES)}; all by default")
+    """The command line; exit status 2 for bad arguments or no GPU."""
+    parser = argparse.ArgumentParser(prog="python -m riverrun.kernels.benchmarks", description=__doc__)
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)}; all by default")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--tune", action="store_true", help="try other launch sizes, and print the best for each class of shapes")
+    parser.add_argument("--seconds", type=float, default=150.0, help="stop after so many; what is left is marked (150)")
     options = parser.parse_args(arguments)
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
     try:
-        rows = list(run(options.families))
-    except (RuntimeError, ValueError) as error:
+        return report(options.families, options.json, options.tune, options.seconds)
+    except BenchmarkError as error:
         parser.exit(2, f"{error}\n")
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    print(table(rows))
-    if options.json:
-        write_json(rows, options.json)
-    return int(any(row.ours_ms is None for row in rows))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

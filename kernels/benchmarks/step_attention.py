@@ -1,19 +1,22 @@
-"""Step attention cases, replayed from CUDA graphs as a server does: otherwise launches would be measured."""
+"""Step attention cases, all replayed from CUDA graphs, as a server does: otherwise launches would be measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..step_attention import reference, step_attention
-from .case import Case
+from ..step_attention import reference
+from ..step_attention import triton as kernels
+from ..step_attention.op import step
+from .case import Case, Tuning, replayed
 
 H, D, LEFT = 8, 64, 256
-SHAPES = [(64, 1, 256), (64, 16, 256), (256, 8, 512), (1024, 1, 256), (1024, 16, 256), (1024, 32, 64)]
+SHAPES = [(1, 16, 256), (64, 1, 256), (64, 16, 256), (256, 8, 512), (1024, 1, 256), (1024, 16, 256), (1024, 32, 64)]
 
 
 def _inputs(streams: int, frames: int, left: int) -> Callable[[int], tuple[Any, ...]]:
@@ -41,7 +44,7 @@ def _ours(
     q: Tensor, k: Tensor, v: Tensor, slots: Tensor, lengths: Tensor, keys: Tensor, values: Tensor, seen: Tensor,
     cos: Tensor, sin: Tensor, chunk: int,
 ) -> Tensor:  # fmt: skip
-    return step_attention(q, k, v, slots, lengths, keys, values, seen, chunk, rotation=(cos, sin))
+    return step(q, k, v, slots, lengths, keys, values, seen, cos, sin, None, chunk, 0, D**-0.5, None)
 
 
 def _definition(
@@ -51,20 +54,29 @@ def _definition(
     return reference.step_attention(q, k, v, slots, lengths, keys, values, seen, cos, sin, None, chunk, 0, D**-0.5, None)
 
 
-def _concatenated(
-    q: Tensor, k: Tensor, v: Tensor, slots: Tensor, lengths: Tensor, keys: Tensor, values: Tensor, seen: Tensor,
-    cos: Tensor, sin: Tensor, chunk: int,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+class _Concatenated:
     """The usual cache: newest frame last, concatenated with what is new, masked, and slid along for the next step."""
-    left, frames = keys.shape[1], q.shape[1]
-    window = torch.arange(-left, frames, device=q.device)
-    mask = (window >= -seen[slots][:, None]) & (window < lengths[:, None])
-    window_k, window_v = torch.cat([keys, k], 1), torch.cat([values, v], 1)
-    turned_q, turned_k = _rotate(q, cos[left:, None], sin[left:, None]), _rotate(window_k, cos[:, None], sin[:, None])
-    turned_q, turned_k, turned_v = (x.transpose(1, 2) for x in (turned_q, turned_k, window_v))
-    out = F.scaled_dot_product_attention(turned_q, turned_k, turned_v, attn_mask=mask[:, None, None]).transpose(1, 2)
-    index = (lengths[:, None] + torch.arange(left, device=q.device))[..., None, None].expand(-1, -1, H, D)
-    return out, window_k.gather(1, index), window_v.gather(1, index)
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, slots: Tensor, lengths: Tensor, keys: Tensor, values: Tensor, seen: Tensor,
+        cos: Tensor, sin: Tensor, chunk: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        left, frames = keys.shape[1], q.shape[1]
+        if q.data_ptr() not in self._made:
+            at = slots[:, None], (seen[slots][:, None] + torch.arange(left, device=q.device)) % left
+            self._made[q.data_ptr()] = keys[at], values[at]
+        keys, values = self._made[q.data_ptr()]
+        window = torch.arange(-left, frames, device=q.device)
+        mask = (window >= -seen[slots][:, None]) & (window < lengths[:, None])
+        window_k, window_v = torch.cat([keys, k], 1), torch.cat([values, v], 1)
+        turned_q, turned_k = _rotate(q, cos[left:, None], sin[left:, None]), _rotate(window_k, cos[:, None], sin[:, None])
+        turned_q, turned_k, turned_v = (x.transpose(1, 2) for x in (turned_q, turned_k, window_v))
+        out = F.scaled_dot_product_attention(turned_q, turned_k, turned_v, attn_mask=mask[:, None, None]).transpose(1, 2)
+        index = (lengths[:, None] + torch.arange(left, device=q.device))[..., None, None].expand(-1, -1, H, D)
+        return out, window_k.gather(1, index), window_v.gather(1, index)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -72,23 +84,51 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
 
 
-def _replayed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, recorded in a graph for each set of inputs at its first call."""
-    graphs: dict[int, tuple[torch.cuda.CUDAGraph, Any, tuple[Any, ...]]] = {}
+class _Flexible:
+    """FlexAttention over a cache of turned keys, appended to in place, under a mask for ragged streams made beforehand."""
 
-    def replay(*arguments: Any) -> Any:
-        key = arguments[0].data_ptr()
-        if key not in graphs:
-            function(*arguments)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                out = function(*arguments)
-            graphs[key] = graph, out, arguments
-        graph, out, _ = graphs[key]
-        graph.replay()
-        return out
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Any, ...]] = {}
 
-    return replay
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, slots: Tensor, lengths: Tensor, keys: Tensor, values: Tensor, seen: Tensor,
+        cos: Tensor, sin: Tensor, chunk: int,
+    ) -> Tensor:  # fmt: skip
+        if q.data_ptr() not in self._made:
+            self._made[q.data_ptr()] = self._make(q, slots, lengths, keys, values, seen, cos, sin)
+        cache_k, cache_v, mask, order, place = self._made[q.data_ptr()]
+        left = keys.shape[1]
+        turned_q, turned_k = _rotate(q, cos[left:, None], sin[left:, None]), _rotate(k, cos[left:, None], sin[left:, None])
+        cache_k[slots[:, None], place], cache_v[slots[:, None], place] = turned_k, v
+        out = _compiled()(*(x.transpose(1, 2) for x in (turned_q[order], cache_k, cache_v)), block_mask=mask)
+        return out.transpose(1, 2)[slots]
+
+    def _make(
+        self, q: Tensor, slots: Tensor, lengths: Tensor, keys: Tensor, values: Tensor, seen: Tensor, cos: Tensor, sin: Tensor
+    ) -> tuple[Any, ...]:
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        left, frames = keys.shape[1], q.shape[1]
+        time = (seen[:, None] + torch.arange(left, device=q.device)) % left
+        rows = torch.arange(len(keys), device=q.device)[:, None]
+        room = keys.new_zeros(len(keys), frames, *keys.shape[2:])
+        cache_k = torch.cat([_rotate(keys[rows, time], cos[:left, None], sin[:left, None]), room], 1)
+        cache_v = torch.cat([values[rows, time], room], 1)
+        order = slots.argsort()
+        filled, new = seen.clamp(max=left), lengths[order]
+
+        def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return (j >= left - filled[b]) & (j < left + new[b])
+
+        mask = create_block_mask(sees, len(slots), None, frames, left + frames)
+        return cache_k, cache_v, mask, order, left + torch.arange(frames, device=q.device)
+
+
+@cache
+def _compiled() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
 
 
 def _floor(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> int:
@@ -97,10 +137,18 @@ def _floor(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> int:
     return 2 * q.nbytes + 2 * (k.nbytes + v.nbytes) + 2 * keys.nbytes
 
 
+def _flops(q: Tensor, k: Tensor, v: Tensor, slots: Tensor, lengths: Tensor, keys: Tensor, *_: Any) -> float:
+    return 4.0 * q.numel() * (keys.shape[1] + q.shape[1])
+
+
 CASES = [
     Case(
         "step_attention", "rotary, chunk = step, in a CUDA graph", f"S{streams} C{frames} KV{left} H{H} D{D} bf16",
-        _inputs(streams, frames, left), _definition, _replayed(_ours), _floor, _replayed(_concatenated), "cat + SDPA", tolerance=2e-2,
+        _inputs(streams, frames, left), _definition, replayed(_ours), _floor,
+        {"cat + SDPA": replayed(_Concatenated()), "FlexAttention": replayed(_Flexible())}, _flops, tolerance=2e-2,
     )
     for streams, frames, left in SHAPES
 ]  # fmt: skip
+
+BLOCKS = ((32, 64, 4, 3), (32, 64, 4, 2), (32, 32, 4, 4), (16, 32, 4, 3), (16, 64, 4, 3), (32, 128, 4, 2), (32, 32, 2, 3), (32, 64, 8, 2))
+TUNINGS = [Tuning(case.shape, case, kernels.BLOCKS, (2, D), BLOCKS) for case in CASES]

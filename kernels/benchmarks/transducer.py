@@ -13,6 +13,7 @@ from ..transducer.op import lattice
 from .case import Case, upstream, with_gradients
 
 B, T, U, V, J, R = 32, 400, 128, 500, 512, 5
+JOINT_V = 1024
 
 
 def _lengths(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,7 +53,7 @@ def _torchaudio(logits: Tensor, targets: Tensor, frames: Tensor, labels: Tensor)
 
 def _joint_inputs(seed: int) -> tuple[Any, ...]:
     generator = _random(seed)
-    shapes = (B, T, J), (B, U + 1, J), (V, J), (V,)
+    shapes = (B, T, J), (B, U + 1, J), (JOINT_V, J), (JOINT_V,)
     scales = 1.0, 1.0, math.sqrt(1 / J), 0.1
     parts = (s * torch.randn(shape, device="cuda", generator=generator) for s, shape in zip(scales, shapes, strict=True))
     return *(x.bfloat16() for x in parts), *_lengths(generator)
@@ -129,23 +130,30 @@ def _pruned_definition(logits: Tensor, targets: Tensor, ranges: Tensor, boundary
     return -total, reference.arcs_backward(scale * label_count, scale * blank_count, logits, norm, targets, first, frames, labels, 0)
 
 
-SHAPE = f"B{B} T{T} U{U} V{V}"
+def _joint_flops(
+    encoder: Tensor, predictor: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, frames: Tensor, labels: Tensor
+) -> float:
+    """The joiner's product and those of its two gradients, for the cells that are real."""
+    return 3 * 2.0 * float((frames * (labels + 1)).sum()) * weight.numel()
+
+
+SHAPE = f"B{B} T{T} U{U}"
 CASES = [
     Case(
-        "transducer", "rnnt_loss, gradient", SHAPE, _full_inputs, _definition, _full,
-        lambda logits, *_: 3 * logits.nbytes, _torchaudio, "torchaudio",
+        "transducer", "rnnt_loss, gradient", f"{SHAPE} V{V}", _full_inputs, _definition, _full,
+        lambda logits, *_: 3 * logits.nbytes, {"torchaudio": _torchaudio},
     ),
     Case(
-        "transducer", "joint_rnnt_loss, gradient", f"{SHAPE} J{J} bf16", _joint_inputs, _joint_definition, _joint,
+        "transducer", "joint_rnnt_loss, gradient", f"{SHAPE} V{JOINT_V} J{J} bf16", _joint_inputs, _joint_definition, _joint,
         lambda encoder, predictor, weight, *_: 2 * (encoder.nbytes + predictor.nbytes + weight.nbytes),
-        _joint_torchaudio, "torch joiner + torchaudio", tolerance=2e-2,
+        {"torch joiner + torchaudio": _joint_torchaudio}, _joint_flops, tolerance=2e-2,
     ),
     Case(
-        "transducer", "lattice", f"B{B} T{T} U{U}", _lattice_inputs, reference.lattice, lambda *x: lattice(*x, 0.0),
-        lambda label, blank, *_: 2 * (label.nbytes + blank.nbytes),
+        "transducer", "lattice", SHAPE, _lattice_inputs, reference.lattice, lambda *x: lattice(*x, 0.0),
+        lambda label, blank, *_: 2 * (label.nbytes + blank.nbytes), {"torch, a diagonal at a time": reference.lattice},
     ),
     Case(
         "transducer", "rnnt_loss_pruned, gradient", f"B{B} T{T} R{R} V{V}", _pruned_inputs, _pruned_definition, _pruned,
-        lambda logits, *_: 3 * logits.nbytes,
+        lambda logits, *_: 3 * logits.nbytes, {"torch": _pruned_definition},
     ),
 ]  # fmt: skip

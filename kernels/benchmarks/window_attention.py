@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..window_attention import reference, window_attention
-from .case import Case, upstream, with_gradients
+from ..window_attention import reference
+from ..window_attention import triton as kernels
+from ..window_attention.op import attention
+from .case import Case, Tuning, upstream, with_gradients
 
 B, T, H, D, CHUNK, LEFT = 32, 512, 8, 64, 16, 64
 W = LEFT + 2 * CHUNK - 1
@@ -37,7 +39,22 @@ def _per_query(seed: int) -> Inputs:
 
 
 def _ours(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None) -> Tensor:
-    return window_attention(q, k, v, lengths, CHUNK, LEFT, bias=bias)
+    return attention(q, k, v, lengths, bias, None, CHUNK, LEFT, D**-0.5, None)[0]
+
+
+def _ours_full(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None) -> Tensor:
+    return attention(q, k, v, lengths, None, None, T, 0, D**-0.5, None)[0]
+
+
+def _definition_full(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
+    context = T, 0, D**-0.5, None
+    out, norm = reference.forward(q, k, v, lengths, None, None, *context)
+    return out, *reference.backward(upstream(out.shape).to(out.dtype), q, k, v, lengths, None, None, out, norm, *context)[:3]
+
+
+def _masked_full(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None) -> Tensor:
+    mask = (torch.arange(T, device=q.device) < lengths[:, None])[:, None, None]
+    return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask).transpose(1, 2)
 
 
 def _definition(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None) -> Tensor:
@@ -113,18 +130,42 @@ def _floor(tensors: int) -> Callable[..., int]:
 
 FORWARD, TRAINING = 4, 12
 
+
+def _flops(products: int, seen: float) -> Callable[..., float]:
+    """So many matrix products over the keys that a frame sees."""
+    return lambda q, k, v, lengths, *_: products * 2.0 * float(lengths.sum()) * H * D * seen
+
+
+SEEN = LEFT + CHUNK
+PLAIN = {"FlexAttention": _flex, "eager, masked SDPA": _eager}
 CASES = [
-    Case("window_attention", "forward", SHAPE, _inputs, _definition, _ours, _floor(FORWARD), _flex, "Flex", 2e-2),
+    Case(
+        "window_attention", "forward", SHAPE, _inputs, _definition, _ours, _floor(FORWARD), PLAIN, _flops(2, SEEN),
+        tolerance=2e-2, comparable=False,
+    ),
     Case(
         "window_attention", "plain, gradients", SHAPE, _inputs, _training_definition, _training(_ours), _floor(TRAINING),
-        _training(_flex), "Flex", 2e-2,
+        {name: _training(peer) for name, peer in PLAIN.items()}, _flops(7, SEEN), tolerance=2e-2, comparable=False,
     ),
     Case(
         "window_attention", "learned table, gradients", SHAPE, _table, _training_definition, _training(_ours), _floor(TRAINING),
-        _training(_flex), "Flex", 2e-2,
+        {name: _training(peer) for name, peer in PLAIN.items()}, _flops(7, SEEN), tolerance=2e-2, comparable=False,
     ),
     Case(
         "window_attention", "Transformer-XL bias, gradients", SHAPE, _per_query, _training_definition, _training(_ours), _floor(TRAINING),
-        _training(_eager), "eager", 2e-2,
+        {"eager, masked SDPA": _training(_eager)}, _flops(7, SEEN), tolerance=2e-2, comparable=False,
+    ),
+    Case(
+        "window_attention", "full context, ragged, gradients", f"B{B} T{T} H{H} D{D} bf16", _inputs, _definition_full,
+        _training(_ours_full), _floor(TRAINING), {"masked SDPA": _training(_masked_full)}, _flops(7, T), tolerance=2e-2, comparable=False,
     ),
 ]  # fmt: skip
+
+FORWARDS = ((64, 32, 4, 3), (64, 64, 4, 2), (32, 32, 4, 3), (32, 64, 4, 3), (128, 64, 8, 2), (64, 128, 4, 2), (64, 32, 4, 4))
+BACKWARDS = ((32, 32, 4, 3), (64, 32, 4, 3), (64, 32, 4, 2), (32, 64, 4, 2), (64, 64, 8, 2), (128, 32, 8, 2), (64, 64, 4, 3))
+SHIPPED = kernels.BLOCKS[2, D]
+TUNINGS = [
+    Tuning("forward", CASES[0], kernels.BLOCKS, (2, D), tuple((own, SHIPPED[1]) for own in FORWARDS)),
+    *(Tuning(f"backward, {CASES[i].name}", CASES[i], kernels.BLOCKS, (2, D), tuple((SHIPPED[0], x) for x in BACKWARDS)) for i in (1, 2, 3)),
+    Tuning("forward, full context", CASES[4], kernels.BLOCKS, (2, D), tuple((own, SHIPPED[1]) for own in FORWARDS)),
+]

@@ -159,21 +159,21 @@ def gate_backward_kernel(
     tl.store(dx_ptr + at + CHANNELS, (dgated * a * gate * (1.0 - gate)).to(dx_ptr.dtype.element_ty), mask=valid)
 
 
-#: Elements of a tile that holds all channels, forward and backward: registers for two programs or more on a multiprocessor.
-TILES = 4096, 2048
+#: Elements of a tile that holds all channels, "forward" and "backward": registers for two programs or more on a multiprocessor. Frames of
+#: a program of those kernels ("span"): more would leave multiprocessors idle, fewer would gate more frames twice. Frames, channels and
+#: warps of a program of the kernel that need not hold all channels ("gate"): long, so that the weights' gradient has few parts.
+SIZES: dict[str, Any] = {"forward": 4096, "backward": 2048, "span": 32, "gate": (64, 64, 4)}
 
 
-def launch(channels: int, direction: int) -> dict[str, int]:
-    """Tile of the kernels that hold all channels; direction 0 is forward, 1 backward."""
+def launch(channels: int, direction: str) -> dict[str, int]:
+    """Tile of the kernels that hold all channels, "forward" or "backward"."""
     block = max(triton.next_power_of_2(channels), 64)
-    return {"BLOCK_T": min(max(TILES[direction] // block, 1), 16), "BLOCK_C": block, "num_warps": 8 if block > 256 else 4}
+    return {"BLOCK_T": min(max(SIZES[direction] // block, 1), 16), "BLOCK_C": block, "num_warps": 8 if block > 256 else 4}
 
 
-#: Frames of a program of those kernels: more would leave multiprocessors idle, fewer would gate more frames twice.
-SPAN = 32
-
-#: Tile of the kernel that need not: long, so that the weights' gradient has few parts.
-GATE_TILE = {"BLOCK_T": 64, "BLOCK_C": 64, "num_warps": 4}
+def gate_launch() -> dict[str, int]:
+    """Tile of the kernel that need not."""
+    return dict(zip(("BLOCK_T", "BLOCK_C", "num_warps"), SIZES["gate"], strict=True))
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -182,9 +182,10 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor
     channels, taps = weight.shape
     out, gated = (x.new_empty(batch, frames, channels) for _ in range(2))
     if out.numel():
-        forward_kernel[triton.cdiv(frames, SPAN), batch](
-            x, weight, bias, gamma, beta, gated, out, None, None, None, frames, SPAN,
-            STEP=False, EPS=eps, CHANNELS=channels, TAPS=taps, **launch(channels, 0),
+        span = SIZES["span"]
+        forward_kernel[triton.cdiv(frames, span), batch](
+            x, weight, bias, gamma, beta, gated, out, None, None, None, frames, span,
+            STEP=False, EPS=eps, CHANNELS=channels, TAPS=taps, **launch(channels, "forward"),
         )  # fmt: skip
     return out, gated
 
@@ -207,7 +208,7 @@ def step(
     if out.numel():
         forward_kernel[1, rows](
             x, weight, bias, gamma, beta, gated, out, slots, lengths, state, frames, frames,
-            STEP=True, EPS=eps, CHANNELS=channels, TAPS=taps, **launch(channels, 0),
+            STEP=True, EPS=eps, CHANNELS=channels, TAPS=taps, **launch(channels, "forward"),
         )  # fmt: skip
     return out
 
@@ -220,16 +221,17 @@ def backward(
     channels, taps = weight.shape
     wide = torch.promote_types(x.dtype, torch.float32)
     sizes: dict[str, Any] = {"CHANNELS": channels, "TAPS": taps}
-    spans, gate_tiles = triton.cdiv(frames, SPAN), triton.cdiv(frames, GATE_TILE["BLOCK_T"])
+    span, gate = SIZES["span"], gate_launch()
+    spans, gate_tiles = triton.cdiv(frames, span), triton.cdiv(frames, gate["BLOCK_T"])
     dx, dconvolved = torch.empty_like(x), torch.empty_like(gated)
     sums = x.new_empty(batch * spans, 3, channels, dtype=wide)
     weight_sums = x.new_empty(batch * gate_tiles, taps, channels, dtype=wide)
     if x.numel():
         norm_backward_kernel[spans, batch](
-            grad, gated, weight, bias, gamma, beta, dconvolved, sums, frames, SPAN, EPS=eps, **sizes, **launch(channels, 1)
+            grad, gated, weight, bias, gamma, beta, dconvolved, sums, frames, span, EPS=eps, **sizes, **launch(channels, "backward")
         )
-        gate_backward_kernel[gate_tiles, triton.cdiv(channels, GATE_TILE["BLOCK_C"]), batch](
-            dconvolved, x, gated, weight, dx, weight_sums, frames, **sizes, **GATE_TILE
+        gate_backward_kernel[gate_tiles, triton.cdiv(channels, gate["BLOCK_C"]), batch](
+            dconvolved, x, gated, weight, dx, weight_sums, frames, **sizes, **gate
         )
     dbias, dgamma, dbeta = sums.sum(0).unbind()
     return dx, weight_sums.sum(0).T.to(weight.dtype), dbias.to(bias.dtype), dgamma.to(gamma.dtype), dbeta.to(beta.dtype)

@@ -119,9 +119,13 @@ def running_kernel(x_ptr, energy_ptr, norm_ptr, out_ptr, T, COLLECT: tl.constexp
 MAX_FRAMES = 2048
 
 
+#: Frames of a row that a warp holds.
+SIZES = {"frames a warp": 64}
+
+
 def _launch(frames: int) -> dict[str, int]:
     block = triton.next_power_of_2(frames)
-    return {"BLOCK": block, "num_warps": min(max(block // 64, 1), 16)}
+    return {"BLOCK": block, "num_warps": min(max(block // SIZES["frames a warp"], 1), 16)}
 
 
 def alignment(p: Tensor) -> tuple[Tensor, Tensor]:

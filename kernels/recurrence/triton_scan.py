@@ -212,22 +212,20 @@ def ema_backward_kernel(
 #: More averages a channel take the reference.
 MAX_AVERAGES = 64
 
-#: Frames and channels of a program's block, and warps.
-SCAN_BLOCK = 32, 64, 4
-
-#: Frames and, over averages, channels of a block, and warps: about one (channel, average) a thread, its frames in registers.
-EMA_BLOCK, EMA_BACKWARD_BLOCK = (32, 128, 4), (16, 128, 4)
+#: Frames and channels of a program's block, and warps, of "scan"; frames and (channel, average) pairs of a block, and warps, of "ema":
+#: about one pair a thread, its frames in registers.
+SIZES = {"scan": (32, 64, 4), "ema": (32, 128, 4), "ema_backward": (16, 128, 4)}
 
 
 def scan_launch(frames: int) -> dict[str, int]:
     """Block sizes for chunks, or whole inputs, of ``frames`` frames."""
-    block, channels, warps = SCAN_BLOCK
+    block, channels, warps = SIZES["scan"]
     return {"BLOCK_T": min(block, triton.next_power_of_2(frames)), "BLOCK_D": channels, "num_warps": warps}
 
 
 def ema_launch(frames: int, averages: int, backward: bool = False) -> dict[str, int]:
     """Block sizes for inputs of ``frames`` frames."""
-    block, columns, warps = EMA_BACKWARD_BLOCK if backward else EMA_BLOCK
+    block, columns, warps = SIZES["ema_backward" if backward else "ema"]
     padded = triton.next_power_of_2(averages)
     sizes = {"BLOCK_T": min(block, triton.next_power_of_2(frames)), "BLOCK_D": max(columns // padded, 1), "BLOCK_N": padded}
     return sizes | {"num_warps": warps}

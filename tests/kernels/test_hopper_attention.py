@@ -41,9 +41,9 @@ def convolution_case(direction, channels, taps, step=False):
     kernel = getattr(convolution, f"{direction}_kernel")
     constants = {"CHANNELS": channels, "TAPS": taps}
     if direction == "gate_backward":
-        constants |= convolution.GATE_TILE
+        constants |= convolution.gate_launch()
     else:
-        constants |= {"EPS": 1e-5, **convolution.launch(channels, int(direction != "forward"))}
+        constants |= {"EPS": 1e-5, **convolution.launch(channels, "forward" if direction == "forward" else "backward")}
     if direction == "forward":
         constants |= {"STEP": step} | absent(slots=step, lengths=step, state=step)
     return kernel, tensors(2, "x gated out grad dconvolved dx state", "weight bias gamma beta sums"), constants

@@ -82,7 +82,7 @@ def test_lightning_repeats_bit_for_bit():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("chunk", "begun"), [(9, False), (9, True), (4, False), (4, True), (70, True)])
 def test_scan(dtype, chunk, begun, monkeypatch):
-    monkeypatch.setattr(triton_scan, "SCAN_BLOCK", (4, 4, 4))
+    monkeypatch.setitem(triton_scan.SIZES, "scan", (4, 4, 4))
     x, gate, grad = (floats(3, 9, 5, seed=i, dtype=dtype) for i in range(3))
     gate, lengths = gate.sigmoid(), torch.tensor([9, 6, 0], device=DEVICE)
     state = floats(3, 5, seed=3, dtype=reference.wide(dtype)) if begun else None
@@ -99,8 +99,8 @@ def test_scan(dtype, chunk, begun, monkeypatch):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("averages", [1, 3])
 def test_moving_averages(dtype, averages, monkeypatch):
-    monkeypatch.setattr(triton_scan, "EMA_BLOCK", (4, 8, 4))
-    monkeypatch.setattr(triton_scan, "EMA_BACKWARD_BLOCK", (4, 8, 4))
+    monkeypatch.setitem(triton_scan.SIZES, "ema", (4, 8, 4))
+    monkeypatch.setitem(triton_scan.SIZES, "ema_backward", (4, 8, 4))
     wide, lengths = reference.wide(dtype), torch.tensor([9, 6, 0], device=DEVICE)
     u, grad = (floats(3, 9, 5, seed=i, dtype=dtype) for i in range(2))
     decay, weight = (floats(5, averages, seed=i, dtype=wide) for i in (2, 3))

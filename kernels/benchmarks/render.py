@@ -1,0 +1,107 @@
+"""What was measured, as Markdown: ``python -m riverrun.kernels.benchmarks.render results.json > RESULTS.md``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .case import Peer, Row
+
+#: Why we lose where we do: "family: name, shape" -> a sentence or two.
+REASONS = Path(__file__).with_name("reasons.json")
+
+HEAD = ["kernel", "shape", "reference ms", "peer", "peer ms", "ours ms", "floor ms", "× peer", "÷ floor", "peer MiB", "ours MiB", "error"]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a table; a row that failed says so in its last column."""
+    lines = [HEAD, ["---"] * len(HEAD)]
+    for row in rows:
+        peer = row.peer_name or "–"
+        peer += f" ({row.peer.failure})" if row.peer.failure else ""
+        floor = f"{_number(row.floor_ms)} {row.floor_kind}".strip()
+        times = [_number(row.peer.ms), _number(row.ours_ms), floor, _number(row.to_peer), _number(row.to_floor)]
+        memory = [_number(row.peer.mib), _number(row.ours_mib)]
+        error = " ".join(x for x in ("" if row.error is None else f"{row.error:.1e}", row.failure.upper() * bool(row.failure)) if x)
+        lines.append([f"{row.family}: {row.name}", row.shape, _number(row.reference_ms), peer, *times, *memory, error])
+    return _markdown(lines)
+
+
+def tuning_table(tuned: Sequence[dict[str, Any]]) -> str:
+    """For each class of shapes the launch sizes that were tried, the best first."""
+    lines = [["kernel", "shape", "class", "sizes", "ms", ""], ["---"] * 6]
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for tried in tuned:
+        groups.setdefault(tuple(tried.get(x, "") for x in ("family", "name", "shape", "key")), []).append(tried)
+    for (family, name, shape, key), group in groups.items():
+        for place, tried in enumerate(sorted(group, key=lambda x: (x.get("ms") is None, x.get("ms") or 0))):
+            remark = tried["failure"] or ("shipped" if tried.get("shipped") else "")
+            remark = f"{'best' * (place == 0)} {remark}".strip()
+            lines.append([f"{family}: {name}", shape, key, tried.get("candidate", ""), _number(tried.get("ms")), remark])
+    return _markdown(lines)
+
+
+def results(content: dict[str, Any], reasons: dict[str, str]) -> str:
+    """The whole of RESULTS.md."""
+    rows = [Row(**{**row, "peers": {name: Peer(**peer) for name, peer in row["peers"].items()}}) for row in content["rows"]]
+    machine = content["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine.items() if name not in ("gpu", "date"))
+    parts = [
+        "# Measured",
+        f"One {machine['gpu']}, {machine['date']}; {versions}.",
+        "Made by `python -m riverrun.kernels.benchmarks --json results.json`, then `python -m riverrun.kernels.benchmarks.render"
+        " results.json`:"
+        " median times in milliseconds, memory above the inputs in MiB, the peer that was fastest. The floor is the larger of the bytes"
+        " that any implementation must move, at the speed of a large copy, and of the matrix products that it must do, at the speed of a"
+        " large bfloat16 product; it says little of chains of dependent steps (lattice, Viterbi). Errors are relative to the definition in"
+        " float64. Times of short cases include PyTorch's dispatch, which depends on the host; cases in CUDA graphs do not.",
+        table(rows),
+    ]
+    several = [row for row in rows if len(row.peers) > 1]
+    if several:
+        parts += ["## All peers", _peers(several)]
+    lost = [row for row in rows if row.failure or (row.to_peer is not None and row.to_peer < 1)]
+    parts.append("## Where we lose")
+    parts.append("\n".join(_lost(row, reasons) for row in lost) if lost else "Nowhere in this table.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _peers(rows: Iterable[Row]) -> str:
+    lines = [["kernel", "shape", "peer", "ms", "× ours", "differs by"], ["---"] * 6]
+    for row in rows:
+        for name, peer in row.peers.items():
+            ratio = peer.ms / row.ours_ms if peer.ms and row.ours_ms else None
+            differs = peer.failure or ("–" if peer.error is None else f"{peer.error:.1e}")
+            lines.append([f"{row.family}: {row.name}", row.shape, name, _number(peer.ms), _number(ratio), differs])
+    return _markdown(lines)
+
+
+def _lost(row: Row, reasons: dict[str, str]) -> str:
+    name = f"{row.family}: {row.name}, {row.shape}"
+    what = row.failure or f"{_number(row.to_peer)} × {row.peer_name}"
+    return f"- {name} ({what}): {reasons.get(name, 'not explained yet.')}"
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(x.replace("|", "/").replace("\n", " ") for x in line) + " |" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print RESULTS.md of a file of numbers."""
+    if len(arguments) != 1:
+        print("give one file of numbers: python -m riverrun.kernels.benchmarks.render results.json", file=sys.stderr)
+        return 2
+    reasons = json.loads(REASONS.read_text()) if REASONS.exists() else {}
+    sys.stdout.write(results(json.loads(Path(arguments[0]).read_text()), reasons))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
