@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from .corpus import Part, Source
+from .recordings import is_there
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Arrivals:
 
     def find(self) -> list[tuple[Source, bool]]:
         """Corpora that are there now and were not before, each with whether it stays for good."""
-        here = [source for source in self._waiting if (Path(source.path) / "manifest.jsonl").exists()]
+        here = [source for source in self._waiting if is_there(source.path)]
         self._waiting = [source for source in self._waiting if source not in here]
         found = [(source, True) for source in here]
         if self._watch is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +17,10 @@ from torch import Tensor
 
 from riverrun.speech.tokenizer import Tokenizer
 
-from ..corpora.packed import SAMPLE_RATE, PackedCorpus, Utterance
+from ..corpora.packed import SAMPLE_RATE, Utterance
 from ..corpora.text import transcript
 from .errors import TrainingError
+from .recordings import open_corpus
 
 _FRAME = 640  # samples of an encoder frame, 40 ms
 _CHUNK = 2**24  # samples that go to the accelerator at a time
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """One packed corpus and how often an epoch holds it."""
+    """A packed corpus (a folder) or recordings (a JSON Lines manifest), and how often an epoch holds it."""
 
     path: str
     repeat: float = 1.0
@@ -79,14 +79,15 @@ def read_part(
     world: int = 1,
     take: Callable[[Utterance], bool] | None = None,
 ) -> Part:
-    """Read a packed corpus. Of ``world`` ranks, ``rank`` keeps the audio of every ``world``-th utterance, and the texts of all.
+    """Read a corpus. Of ``world`` ranks, ``rank`` keeps the audio of every ``world``-th utterance, and the texts of all.
 
     ``take`` is asked about every utterance that could be used, in the order of the part; what it refuses is left out.
 
     Raises:
-        TrainingError: there is no packed corpus, or nothing of it can be used.
+        TrainingError: nothing of it can be used.
+        ValueError: it cannot be read; subclasses say why.
     """
-    corpus = PackedCorpus(Path(source.path))
+    corpus = open_corpus(source.path)
     pieces: list[npt.NDArray[np.int16]] = []
     start: list[int] = []
     samples: list[int] = []

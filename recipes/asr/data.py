@@ -8,15 +8,15 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from riverrun.speech.tokenizer import Tokenizer
 
 from .arrivals import Arrivals
 from .corpus import Batch, DeviceCorpus, Part, Source, read_part
+from .dev import DevBatch, DevSet
 from .errors import TrainingError
-from .plan import Plan, Planned
+from .plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,10 @@ class AsrData(lightning.LightningDataModule):
         short_epochs: epochs at the beginning that hold only utterances up to ``short_s`` seconds.
         short_s: see ``short_epochs``.
         seed: order and chance of everything.
+        dev: sets to validate on, by name: packed corpora or JSON Lines manifests.
+        test: sets to test on, likewise.
+        predict: a manifest of recordings to write texts for.
+        dev_budget_s: seconds of audio in a batch of these.
     """
 
     def __init__(
@@ -54,6 +58,10 @@ class AsrData(lightning.LightningDataModule):
         short_epochs: int = 1,
         short_s: float = 5.0,
         seed: int = 1,
+        dev: dict[str, str] | None = None,
+        test: dict[str, str] | None = None,
+        predict: str | None = None,
+        dev_budget_s: float = 400.0,
     ):
         super().__init__()
         if watch is not None and hours_on_device is None:
@@ -67,6 +75,8 @@ class AsrData(lightning.LightningDataModule):
         self._corpus: DeviceCorpus | None = None
         self._held: list[tuple[Source, bool]] = []  # what the present epoch is made of, in order
         self._restored: list[tuple[Source, bool]] = []  # what it was made of when the checkpoint was written
+
+        self.dev_sets, self.test_sets, self.predict_set, self.dev_budget_s = dev or {}, test or {}, predict, dev_budget_s
 
     def _read(self, source: Source) -> Part:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -129,12 +139,41 @@ class AsrData(lightning.LightningDataModule):
         )
         return DataLoader(plan, batch_size=None)
 
-    def on_before_batch_transfer(self, batch: Planned, dataloader_idx: int) -> tuple[Tensor, Tensor, int, int]:
+    def _measured(self, sets: dict[str, str]) -> list[DataLoader]:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        loaders = []
+        for name, path in sets.items():
+            data = DevSet(path, self.dev_budget_s, rank, world)
+            for problem in data.skipped:
+                log.warning("%s: skipped: %s", name, problem)
+            if data.skipped:
+                log.warning("%s: %d recordings skipped, %d left", name, len(data.skipped), len(data.utterances))
+            loaders.append(DataLoader(data, batch_size=None))
+        return loaders
+
+    def val_dataloader(self) -> Any:
+        return self._measured(self.dev_sets)
+
+    def test_dataloader(self) -> Any:
+        if not self.test_sets:
+            raise TrainingError("there is nothing to test on: give data.test, a name and a path for each set")
+        return self._measured(self.test_sets)
+
+    def predict_dataloader(self) -> Any:
+        if self.predict_set is None:
+            raise TrainingError("there is nothing to write texts for: give data.predict, a manifest of recordings")
+        return self._measured({"predict": self.predict_set})
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if isinstance(batch, DevBatch):
+            return batch
         if self._corpus is None:
             raise TrainingError("a batch arrived before its corpus was loaded")
         return batch.utterances, batch.speed, batch.samples, self._corpus.most_labels(batch.utterances.numpy())
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor, int, int], dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if isinstance(batch, DevBatch):
+            return batch
         if self._corpus is None:
             raise TrainingError("a batch arrived before its corpus was loaded")
         index, speed, samples, most = batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import torch
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from riverrun.speech.bundle import load_any
@@ -14,8 +15,11 @@ from riverrun.speech.models import Recogniser, RecogniserConfig, Translator
 
 from ..training import SpeechModule
 from .corpus import Batch
+from .data import AsrData
+from .dev import DevBatch, Heard, Measuring, hear, text_of, word_errors
 from .errors import TrainingError
 from .options import Augmentation, Compilation, Contexts, Objective, Optimisation
+from .pictures import alignment
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,7 @@ class AsrModule(SpeechModule[Recogniser]):
         objective: losses and weights.
         contexts: chunk sizes and left contexts that are drawn from.
         compilation: what is compiled.
+        measuring: how development sets are heard.
         init: a bundle whose weights training begins with: its name or folder.
         seed: of everything that is drawn.
     """
@@ -42,6 +47,7 @@ class AsrModule(SpeechModule[Recogniser]):
         objective: Objective | None = None,
         contexts: Contexts | None = None,
         compilation: Compilation | None = None,
+        measuring: Measuring | None = None,
         init: str | None = None,
         seed: int = 1,
     ):
@@ -56,7 +62,8 @@ class AsrModule(SpeechModule[Recogniser]):
         if init is not None:
             begin_with(network, init)
         super().__init__(network, Recogniser(model), optimisation, augmentation, contexts, compilation, init is not None, seed)
-        self.objective = objective
+        self.objective, self.measuring = objective, measuring or Measuring()
+        self._errors: dict[tuple[str, str], Tensor] = {}
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         self.seed_step()
@@ -107,6 +114,60 @@ class AsrModule(SpeechModule[Recogniser]):
             )
             total = total + losses["transducer"]
         return {**losses, "loss": total}
+
+    def validation_step(self, batch: DevBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._measure(batch, list(self.data.dev_sets)[dataloader_idx], picture=batch_idx == 0)
+
+    def test_step(self, batch: DevBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._measure(batch, list(self.data.test_sets)[dataloader_idx], picture=batch_idx == 0)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_errors("dev", list(self.data.dev_sets))
+
+    def on_test_epoch_end(self) -> None:
+        self._log_errors("test", list(self.data.test_sets))
+
+    def predict_step(self, batch: DevBatch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
+        """Name and text of each recording of the batch, at the first latency of ``measuring``."""
+        heard = hear(self.averaged, batch, self.measuring, self.measuring.latencies[0])
+        texts = [text_of(labels, self.data.tokenizer) for labels in heard.labels]
+        return [{"id": name, "text": text} for name, text in zip(batch.names, texts, strict=True)]
+
+    @property
+    def data(self) -> AsrData:
+        """The trainer's data module.
+
+        Raises:
+            TypeError: it is another one.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, AsrData):
+            raise TypeError(f"AsrModule is measured on the sets of AsrData, not of {type(data).__name__}")
+        return data
+
+    def _measure(self, batch: DevBatch, name: str, picture: bool) -> None:
+        for latency in self.measuring.latencies:
+            heard = hear(self.averaged, batch, self.measuring, latency)
+            texts = [text_of(labels, self.data.tokenizer) for labels in heard.labels]
+            counts = torch.tensor([word_errors(wanted, said) for wanted, said in zip(batch.texts, texts, strict=True)]).sum(0)
+            self._errors[name, latency] = self._errors.get((name, latency), torch.zeros_like(counts)) + counts
+            if picture and latency == self.measuring.latencies[-1] and self.trainer.is_global_zero:
+                self._show(f"{name}/{latency} ms", heard, batch.texts[-1], texts[-1])
+
+    def _show(self, tag: str, heard: Heard, wanted: str, said: str) -> None:
+        for logger in self.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                features = heard.features[-1, : int(heard.frames[-1])]
+                figure = alignment(features, heard.labels[-1], self.data.tokenizer, f"{wanted}\n{said}")
+                logger.experiment.add_figure(f"alignment/{tag}", figure, self.global_step)
+
+    def _log_errors(self, stage: str, sets: list[str]) -> None:
+        """Word error rate of each set at each latency: ``dev/wer/<set>/<latency>``."""
+        for name in sets:
+            for latency in self.measuring.latencies:
+                counts = self._errors.pop((name, latency), torch.zeros(2, dtype=torch.long)).to(self.device)
+                errors, words = self.trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+                self.log(f"{stage}/wer/{name}/{latency}", errors / max(words, 1), rank_zero_only=True)
 
 
 def begin_with(model: Recogniser | Translator, bundle: str) -> None:
