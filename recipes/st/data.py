@@ -72,8 +72,9 @@ class StData(AsrData):
         self.target, self.languages = Tokenizer.from_file(Path(tokenizer)), tuple(languages)
         self.labels_per_second, self.dev, self.dev_batch = labels_per_second, dev, dev_batch
         self._reader = PairReader(self.tokenizer, self.target, self.languages, max(self.buckets), self._room(max(self.buckets)))
-        self._targets = Table([], torch.device("cpu"))
-        self._languages = torch.zeros(0, dtype=torch.long)
+        self._held_parts: list[PairPart] = []
+        self._targets: Table
+        self._languages: Tensor
         self._dev: tuple[DeviceCorpus, Table, PairPart] | None = None
 
     def _room(self, seconds: float) -> int:
@@ -92,12 +93,14 @@ class StData(AsrData):
         """
         corpus = super().corpus(device)
         parts = [part for part in corpus.parts if isinstance(part, PairPart)]
-        self._targets = Table([labels for part in parts for labels in part.targets], device)
-        self._languages = torch.from_numpy(np.concatenate([part.languages for part in parts])).to(device)
-        # the bucket is chosen by length: as long as it takes to leave room for the translation
-        needed = [next(b for b in self.buckets if self._room(b) >= n) for n in self._targets.lengths]
-        before = np.searchsorted(self.buckets, corpus.seconds)
-        corpus.seconds = np.where(np.take(self.buckets, before) < needed, needed, corpus.seconds)
+        if list(map(id, parts)) != list(map(id, self._held_parts)):
+            self._held_parts = parts
+            self._targets = Table([(part.targets, part.target_counts) for part in parts], device)
+            self._languages = torch.from_numpy(np.concatenate([part.languages for part in parts])).to(device)
+        # a bucket is chosen by length: at least as long as it takes to leave room for the translation
+        room = [self._room(bucket) for bucket in self.buckets]
+        by_audio, by_labels = np.searchsorted(self.buckets, corpus.seconds), np.searchsorted(room, self._targets.lengths)
+        corpus.seconds = np.where(by_labels > by_audio, np.take(self.buckets, by_labels), corpus.seconds)
         return corpus
 
     def on_before_batch_transfer(self, batch: Planned | Tensor, dataloader_idx: int) -> tuple[Tensor, Tensor, int, int] | Tensor:
@@ -133,7 +136,7 @@ class StData(AsrData):
             corpus = DeviceCorpus(self.trainer.strategy.root_device)
             part = self._reader.read(Source(self.dev))
             corpus.add([(part, True)])
-            self._dev = corpus, Table(part.targets, corpus.device), part
+            self._dev = corpus, Table([(part.targets, part.target_counts)], corpus.device), part
         return DataLoader(Slices(len(self._dev[2].samples), self.dev_batch), batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:

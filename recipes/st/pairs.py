@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from riverrun.speech.tokenizer import Tokenizer
@@ -44,12 +45,14 @@ class PairPart(Part):
     """A `Part` whose utterances have translations.
 
     Attributes:
-        targets: target label ids of each utterance.
+        targets: (n, W) target label ids, padded with 0.
+        target_counts: (n,) target labels.
         languages: (n,) place of each translation's language among the model's.
         references: the translations as written.
     """
 
-    targets: tuple[tuple[int, ...], ...]
+    targets: npt.NDArray[np.int32]
+    target_counts: npt.NDArray[np.int64]
     languages: npt.NDArray[np.int64]
     references: tuple[str, ...]
 
@@ -78,7 +81,7 @@ class PairReader:
         Raises:
             ValueError: there is no packed corpus, or nothing of it can be used.
         """
-        targets: list[tuple[int, ...]] = []
+        targets: list[list[int]] = []
         languages: list[int] = []
         references: list[str] = []
 
@@ -89,13 +92,22 @@ class PairReader:
             labels = self.target.encode(text)
             if not 0 < len(labels) <= self.most_labels:
                 return False
-            targets.append(tuple(labels))
+            targets.append(labels)
             languages.append(self.languages.index(language))
             references.append(text)
             return True
 
         part = read_part(source, self.source, self.longest_s, rank, world, take)
-        return PairPart(**vars(part), targets=tuple(targets), languages=np.array(languages), references=tuple(references))
+        table, counts = pad(targets)
+        return PairPart(**vars(part), targets=table, target_counts=counts, languages=np.array(languages), references=tuple(references))
+
+
+def pad(rows: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Label sequences as one array (n, longest) padded with 0, and their lengths (n,)."""
+    counts = np.array([len(row) for row in rows], np.int64)
+    table = np.zeros((len(rows), int(counts.max(initial=0))), np.int32)
+    table[np.arange(table.shape[1]) < counts[:, None]] = np.fromiter((label for row in rows for label in row), np.int32)
+    return table, counts
 
 
 class Table:
@@ -105,16 +117,20 @@ class Table:
         labels: (N, most) on the device.
         counts: (N,) on the device.
         lengths: (N,) on the host.
+
+    Args:
+        parts: arrays (n, W) of labels and (n,) of lengths, one after another.
+        device: where batches are gathered.
     """
 
-    def __init__(self, rows: Sequence[Sequence[int]], device: torch.device):
-        self.lengths = np.array([len(row) for row in rows])
-        table = np.zeros((len(rows), int(self.lengths.max(initial=0))), np.int64)
-        table[np.arange(table.shape[1]) < self.lengths[:, None]] = np.fromiter((i for row in rows for i in row), np.int64)
-        self.labels = torch.from_numpy(table).to(device)
+    def __init__(self, parts: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]], device: torch.device):
+        width = max((table.shape[1] for table, _ in parts), default=0)
+        tables = [torch.from_numpy(table).to(device).long() for table, _ in parts]
+        self.labels = torch.cat([F.pad(table, (0, width - table.shape[1])) for table in tables])
+        self.lengths = np.concatenate([counts for _, counts in parts])
         self.counts = torch.from_numpy(self.lengths).to(device)
 
     def rows(self, index: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Labels (B, width) and counts (B,) of rows ``index`` (B,), none of them longer than ``width``."""
         labels = self.labels[index, :width]
-        return torch.nn.functional.pad(labels, (0, width - labels.shape[1])), self.counts[index]
+        return F.pad(labels, (0, width - labels.shape[1])), self.counts[index]

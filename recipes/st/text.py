@@ -33,7 +33,7 @@ from ..corpora.text import transcript
 from ..training import AveragedModule, compile_layers
 from .data import Slices
 from .module import smoothed_cross_entropy, teach
-from .pairs import Table
+from .pairs import Table, pad
 from .tokenizer import read_pairs
 
 
@@ -221,7 +221,9 @@ class TextData(lightning.LightningDataModule):
         kept = [p for p in pairs if p[0] and (longest is None or (p[1] and max(len(p[0]), len(p[1])) < longest))]
         if not kept:
             raise ValueError(f"there is no pair in {', '.join(files) or 'no files'} that can be used")
-        self._splits[name] = Split(Table([p[0] for p in kept], device), Table([p[1] for p in kept], device), [p[2] for p in kept])
+        self._splits[name] = Split(
+            Table([pad([p[0] for p in kept])], device), Table([pad([p[1] for p in kept])], device), [p[2] for p in kept]
+        )
         return self._splits[name]
 
     def train_dataloader(self) -> DataLoader:
