@@ -165,6 +165,13 @@ def fake_translator(policy: str = "alignatt:frames=4", history: History | None =
     return Translator(model, parse_policy(policy), history, **options)
 
 
+def load(name: str, device: str = "cpu") -> FakeModel:
+    """A `FakeModel`, as a loader of models would give it."""
+    if name != "fake":
+        raise ValueError(f"no model {name!r}")
+    return FakeModel()
+
+
 def _runs(symbols: list[int]) -> list[tuple[int, int, int]]:
     """Words as (symbol, first frame, frame behind the last)."""
     runs: list[tuple[int, int, int]] = []
