@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -113,14 +114,19 @@ class Driver:
             CorpusError: the folder holds another corpus, nothing could be made, or workers crash again and again.
         """
         self._claim({"sha256": _digest(tasks)})
-        if not self.finished:
-            done = {row["id"] for row in (*self._gather("part"), *self._gather("left"))}
+        with (self.out / "lock").open("w") as lock:
             try:
-                self._make([task for task in tasks if task.id not in done], start, len(done), progress or (lambda done, of: None))
-            finally:
-                for scratch in self.out.glob("scratch-*"):
-                    shutil.rmtree(scratch)
-            self._finish(tasks, about, skipped)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CorpusError(f"{self.out}: another run is at work in it") from None
+            if not self.finished:
+                done = {row["id"] for row in (*self._gather("part"), *self._gather("left"))}
+                try:
+                    self._make([task for task in tasks if task.id not in done], start, len(done), progress or (lambda done, of: None))
+                finally:
+                    for scratch in self.out.glob("scratch-*"):
+                        shutil.rmtree(scratch, ignore_errors=True)
+                self._finish(tasks, about, skipped)
         return self.summary()
 
     def _gather(self, kind: str) -> list[dict[str, Any]]:
@@ -209,7 +215,7 @@ class Driver:
 
     def _let_go(self) -> None:
         """Give up the claim on a folder that holds nothing of worth, so that other settings can be tried."""
-        for pattern in ("plan.json", "part-*.jsonl", "left-*.jsonl", "audio-*.raw"):
+        for pattern in ("plan.json", "lock", "part-*.jsonl", "left-*.jsonl", "audio-*.raw"):
             for path in self.out.glob(pattern):
                 path.unlink()
 

@@ -38,8 +38,9 @@ def target_text(sentence: str) -> str | None:
 
     Case and punctuation stay; Unicode is composed (NFC), white space and the forms of quotation marks are made one.
     """
-    text = unicodedata.normalize("NFC", html.unescape(sentence)).translate(_QUOTES)
-    text = " ".join("".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace()).split())
+    text = html.unescape(sentence).translate(_QUOTES)
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace())
+    text = " ".join(unicodedata.normalize("NFC", text).split())
     text = text.replace(" ,", ",").replace(" .", ".")
     if not any(map(str.isalpha, text)) or not all(c in _MARKS or unicodedata.category(c)[0] in "LM" or c.isdecimal() for c in text):
         return None

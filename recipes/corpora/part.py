@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +16,13 @@ class Part:
 
     def __init__(self, folder: Path, index: int):
         self.audio = folder / f"audio-{index:03d}.raw"
+        self._raw = self.audio.open("ab")
+        fcntl.flock(self._raw, fcntl.LOCK_EX)  # a worker whose driver was killed may be at its last utterance still
         self._rows = folder / f"part-{index:03d}.jsonl"
         rows = whole_lines(self._rows)
         left = folder / f"left-{index:03d}.jsonl"
-        whole_lines(left)
+        whole_lines(left)  # cuts off half a line
         self._left = left.open("a", encoding="utf-8")
-        self._raw = self.audio.open("ab")
         size = max((row["offset"] + 2 * row["samples"] for row in rows), default=0)
         self._raw.truncate(size)
         self._offset = size
