@@ -44,6 +44,11 @@ class AveragedModule(lightning.LightningModule, Generic[N]):
         self.optimisation, self.seed = optimisation, seed
         self.model, self.averaged = model, averaged.requires_grad_(False).eval()
         self.averaged.load_state_dict(self.model.state_dict())
+        self.gradient_norm = torch.zeros(())  #: of the last step, before clipping
+
+    def learned(self) -> list[tuple[str, nn.Parameter]]:
+        """Names and parameters that the optimiser moves."""
+        return list(self.model.named_parameters())
 
     def seed_step(self) -> None:
         """Call it first in a training step."""
@@ -57,15 +62,19 @@ class AveragedModule(lightning.LightningModule, Generic[N]):
 
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
         """Clip to ``optimisation.clip`` (a fused optimiser does not go together with the trainer's own clipping)."""
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optimisation.clip)
+        self.gradient_norm = norm = torch.nn.utils.clip_grad_norm_([parameter for _, parameter in self.learned()], self.optimisation.clip)
+        if optimizer.defaults.get("fused"):
+            optimizer.found_inf = (~norm.isfinite()).float()  # a step that would spoil the weights is left out, on the device
+        elif norm.device.type == "cpu" and not norm.isfinite():
+            optimizer.zero_grad()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         o = self.optimisation
         on_gpu = next(self.model.parameters()).is_cuda
         optimiser: torch.optim.Optimizer = (
-            Muon(self.model.named_parameters(), o.peak, weight_decay=o.decay)
+            Muon(self.learned(), o.peak, weight_decay=o.decay)
             if o.method == "muon"
-            else torch.optim.AdamW(self.model.parameters(), o.peak, betas=(0.9, 0.98), weight_decay=o.decay, fused=on_gpu)
+            else torch.optim.AdamW([p for _, p in self.learned()], o.peak, betas=(0.9, 0.98), weight_decay=o.decay, fused=on_gpu)
         )
 
         def scale(step: int) -> float:

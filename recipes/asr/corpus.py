@@ -56,6 +56,7 @@ class Part:
         samples: (n,) lengths.
         labels: (n, U) label ids, padded with 0.
         counts: (n,) labels.
+        names: what the corpus calls each.
         left_out: utterances too long, empty, or with more labels than frames.
         skipped: manifest lines that could not be used, each with its reason.
     """
@@ -67,6 +68,7 @@ class Part:
     samples: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     counts: npt.NDArray[np.int64]
+    names: tuple[str, ...]
     left_out: int
     skipped: tuple[str, ...]
 
@@ -92,6 +94,7 @@ def read_part(
     start: list[int] = []
     samples: list[int] = []
     labels: list[list[int]] = []
+    names: list[str] = []
     at = left_out = 0
     for utterance in corpus:
         ids = tokenizer.encode(transcript(utterance.text))
@@ -104,6 +107,7 @@ def read_part(
         start.append(at if mine else 0)
         samples.append(utterance.samples)
         labels.append(ids)
+        names.append(str(utterance.row.get("id", f"number {len(names) + left_out}")))
         if mine:
             pieces.append(corpus.samples_of(utterance))
             at += utterance.samples
@@ -114,7 +118,8 @@ def read_part(
     table = np.zeros((len(labels), width), np.int64)
     table[np.arange(width) < counts[:, None]] = np.concatenate([np.array(ids) for ids in labels])
     owner = np.arange(len(samples)) % world
-    return Part(source, np.concatenate(pieces), owner, np.array(start), np.array(samples), table, counts, left_out, tuple(corpus.skipped))
+    audio, skipped = np.concatenate(pieces), tuple(corpus.skipped)
+    return Part(source, audio, owner, np.array(start), np.array(samples), table, counts, tuple(names), left_out, skipped)
 
 
 class _Place(NamedTuple):
@@ -223,6 +228,14 @@ class DeviceCorpus:
         self.seconds = np.concatenate([part.samples for part in parts]) / SAMPLE_RATE
         self.label_counts = np.concatenate([part.counts for part in parts])
         self.owner = np.concatenate([part.owner for part in parts])
+
+    def name(self, utterance: int) -> str:
+        """Where an utterance came from: its corpus and its name there."""
+        for part in self.parts:
+            if utterance < len(part.names):
+                return f"{part.source.path}: {part.names[utterance]}"
+            utterance -= len(part.names)
+        raise IndexError("there is no such utterance")
 
     def most_labels(self, index: npt.NDArray[np.int64]) -> int:
         """Labels that a batch of these utterances needs room for, rounded up to a few sizes."""

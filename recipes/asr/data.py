@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from riverrun.speech.tokenizer import Tokenizer
@@ -19,6 +21,8 @@ from .errors import TrainingError
 from .plan import Plan
 
 log = logging.getLogger(__name__)
+
+_REMEMBERED = 256  # batches whose utterances can be named
 
 
 class AsrData(lightning.LightningDataModule):
@@ -73,6 +77,7 @@ class AsrData(lightning.LightningDataModule):
         self.short_epochs, self.short_s = short_epochs, short_s
         self.arrivals = Arrivals(sources, watch, watch_repeat, self._read)
         self._corpus: DeviceCorpus | None = None
+        self._recent: deque[tuple[int, Tensor]] = deque(maxlen=_REMEMBERED)
         self._held: list[tuple[Source, bool]] = []  # what the present epoch is made of, in order
         self._restored: list[tuple[Source, bool]] = []  # what it was made of when the checkpoint was written
 
@@ -109,6 +114,12 @@ class AsrData(lightning.LightningDataModule):
     def _agreed(self, value: Any) -> Any:
         """The first rank's value, on all ranks; they find and finish reading at slightly different times."""
         return self.trainer.strategy.broadcast(value) if self.trainer is not None and self.trainer.world_size > 1 else value
+
+    def utterances_of(self, step: int) -> list[str]:
+        """The names of what was trained on in one of the last steps."""
+        if self._corpus is None:
+            return []
+        return [self._corpus.name(int(i)) for at, utterances in self._recent if at == step for i in utterances]
 
     def state_dict(self) -> dict[str, Any]:
         return {"held": [(source.path, source.repeat, stay) for source, stay in self._held]}
@@ -169,6 +180,8 @@ class AsrData(lightning.LightningDataModule):
             return batch
         if self._corpus is None:
             raise TrainingError("a batch arrived before its corpus was loaded")
+        if self.trainer is not None:
+            self._recent.append((self.trainer.global_step, batch.utterances))
         return batch.utterances, batch.speed, batch.samples, self._corpus.most_labels(batch.utterances.numpy())
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

@@ -65,7 +65,7 @@ class AsrModule(SpeechModule[Recogniser]):
         self.objective, self.measuring = objective, measuring or Measuring()
         self._errors: dict[tuple[str, str], Tensor] = {}
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, _: int) -> dict[str, Tensor]:
         self.seed_step()
         features, frames = self.prepare(batch)
         inner: list[Tensor] = []
@@ -78,7 +78,7 @@ class AsrModule(SpeechModule[Recogniser]):
         losses = self.losses(encoded, inner, lengths, batch)
         for name, value in losses.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name != "loss")
-        return losses["loss"]
+        return losses
 
     def losses(self, encoded: Tensor, inner: list[Tensor], lengths: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Each loss by name, and their weighted sum ``loss``.

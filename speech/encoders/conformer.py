@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from riverrun.kernels.convolution import causal_convolution, causal_convolution_step
@@ -107,8 +108,8 @@ class CausalConvolution(StreamingModule):
 class LayerState(State):
     """State of one Conformer layer."""
 
-    attention: KeysValues
-    convolution: GatedFrames
+    attention: KeysValues | Lent
+    convolution: GatedFrames | Lent
 
 
 class ConformerLayer(StreamingModule):
@@ -191,16 +192,31 @@ class ConformerEncoder(StreamingModule):
         return list(self.layers)  # type: ignore[arg-type]
 
     def forward(
-        self, x: Tensor, lengths: Tensor, context: Context | None = None, after: Callable[[int, Tensor], None] | None = None
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        context: Context | None = None,
+        after: Callable[[int, Tensor], None] | None = None,
+        depth: int | None = None,
+        pool: int = 1,
     ) -> tuple[Tensor, Tensor]:
-        """``context`` replaces the encoder's own for this pass: training draws one per step.
+        """Whole inputs; training, and only training, has wishes.
 
-        ``after`` is called with each layer's number, from 1, and its output (B, ⌈T/4⌉, dim).
+        Args:
+            x: (B, T, bins).
+            lengths: (B,).
+            context: in place of the encoder's own for this pass: training draws one per step.
+            after: called with each layer's number, from 1, and its output.
+            depth: how many of the layers there are, from the first.
+            pool: how many subsampled frames are averaged into one, before the layers.
         """
         x, lengths = self.subsampling(x, lengths)
+        if pool > 1:
+            x = F.avg_pool1d(zero_padding(x, lengths).transpose(1, 2), pool, ceil_mode=True).transpose(1, 2)
+            lengths = -(-lengths // pool)
         mask = Visibility(context or self.context, lengths, x.shape[1])
         x = self.dropout(zero_padding(x, lengths))
-        for number, layer in enumerate(self._layers(), 1):
+        for number, layer in enumerate(self._layers()[:depth], 1):
             x, _ = layer(x, lengths, mask)
             if after is not None:
                 after(number, x)
