@@ -22,7 +22,7 @@ def runs_triton(x: Tensor) -> bool:
 
 def looks_free(x: Tensor) -> bool:
     """Whether values of ``x`` may be looked at: on the CPU it costs nothing, on a GPU the host would wait, and a trace would be of them."""
-    return x.device.type == "cpu" and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+    return x.device.type == "cpu" and not (torch.compiler.is_compiling() or torch.jit.is_tracing())  # type: ignore[attr-defined]
 
 
 def operator(

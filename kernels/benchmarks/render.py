@@ -16,6 +16,11 @@ REASONS = Path(__file__).with_name("reasons.json")
 HEAD = ["kernel", "shape", "reference ms", "peer", "peer ms", "ours ms", "floor ms", "× peer", "÷ floor", "peer MiB", "ours MiB", "error"]
 
 
+def row_of(found: dict[str, Any]) -> Row:
+    """A row from its JSON."""
+    return Row(**{**found, "peers": {name: Peer(**peer) for name, peer in found.get("peers", {}).items()}})
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows as a table; a row that failed says so in its last column."""
     lines = [HEAD, ["---"] * len(HEAD)]
@@ -46,7 +51,7 @@ def tuning_table(tuned: Sequence[dict[str, Any]]) -> str:
 
 def results(content: dict[str, Any], reasons: dict[str, str]) -> str:
     """The whole of RESULTS.md."""
-    rows = [Row(**{**row, "peers": {name: Peer(**peer) for name, peer in row["peers"].items()}}) for row in content["rows"]]
+    rows = [row_of(row) for row in content["rows"]]
     machine = content["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine.items() if name not in ("gpu", "date"))
     parts = [

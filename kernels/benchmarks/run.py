@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .case import Case, Peer, Row, machine_speed
-from .render import table, tuning_table
+from .case import Case, Row, machine_speed
+from .render import row_of, table, tuning_table
 
 #: Modules of this package that hold a list CASES, and one TUNINGS where there is something to choose; the slowest to compile first.
 FAMILIES = ("window_attention", "step_attention", "transducer", "recurrence", "entmax", "convolution", "viterbi", "monotonic")
@@ -57,23 +58,27 @@ class Worker:
         family: its module.
         mode: "measure" or "tune".
         deadline: on the monotonic clock.
+        command: starts a worker, before its arguments.
     """
 
-    def __init__(self, family: str, mode: str, deadline: float):
-        self.family, self._mode, self._deadline = family, mode, deadline
+    def __init__(self, family: str, mode: str, deadline: float, command: Sequence[str] = (sys.executable, "-m", f"{__package__}.worker")):
+        self.family, self._mode, self._deadline, self._command = family, mode, deadline, command
         self.rows: dict[int, Row] = {}
         self.tuned: list[dict[str, Any]] = []
         self._start()
 
     def _start(self) -> None:
         done = ",".join(map(str, self.rows))
-        command = [sys.executable, "-m", f"{__package__}.worker", self.family, done, self._mode]
+        command = [*self._command, self.family, done, self._mode]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._errors: list[str | None] = []
-        self._at, self._ready, self._ended = 0, False, False
-        for pipe, take in ((self._process.stdout, self._lines.put), (self._process.stderr, self._errors.append)):
-            threading.Thread(target=_drain, args=(pipe, take), daemon=True).start()
+        self._at: int | None = None
+        self._ready, self._ended = False, False
+        pipes = (self._process.stdout, self._lines.put), (self._process.stderr, self._errors.append)
+        self._drains = [threading.Thread(target=_drain, args=pipe, daemon=True) for pipe in pipes]
+        for drain in self._drains:
+            drain.start()
 
     def warm(self, deadline: float) -> bool:
         """Wait until all is compiled and checked; whether it is, by then."""
@@ -87,8 +92,9 @@ class Worker:
         while not self._ended:
             if self._ready and self._process.stdin:
                 self._ready = False
-                self._process.stdin.write(order + "\n")
-                self._process.stdin.flush()
+                with suppress(BrokenPipeError):  # its end is noticed below
+                    self._process.stdin.write(order + "\n")
+                    self._process.stdin.flush()
             if not self._take(self._deadline):
                 self._give_up("out of time")
 
@@ -120,14 +126,17 @@ class Worker:
         """Behind the end of the process: whether another goes on."""
         if self._process.wait() == 0:
             return False
+        for drain in self._drains:
+            drain.join()
         last = next((line.strip() for line in reversed(self._errors) if line and line.strip()), f"exit status {self._process.returncode}")
         if self._mode == "tune":
             self.tuned.append({"family": self.family, "kind": "tuned", "name": "", "failure": last[:160]})
             return False
-        everything = cases(self.family)
-        case = everything[self._at]
-        self.rows.setdefault(self._at, Row(case.family, case.name, case.shape, failure=f"the process died: {last}"[:160]))
-        if len(self.rows) == len(everything):
+        if self._at is None:  # it never came to a case, and another would not either
+            self._fail(f"the process died: {last}"[:160])
+            return False
+        self._fail(f"the process died: {last}"[:160], self._at)
+        if len(self.rows) == len(cases(self.family)):
             return False
         self._start()
         return True
@@ -136,7 +145,12 @@ class Worker:
         self._process.kill()
         self._ended = True
         if self._mode != "tune":
-            for index, case in enumerate(cases(self.family)):
+            self._fail(why)
+
+    def _fail(self, why: str, only: int | None = None) -> None:
+        """Give the case, or all that have none, a row that says why there are no numbers."""
+        for index, case in enumerate(cases(self.family)):
+            if only in (None, index):
                 self.rows.setdefault(index, Row(case.family, case.name, case.shape, failure=why))
 
 
@@ -144,11 +158,6 @@ def _drain(pipe: Any, take: Callable[[str | None], None]) -> None:
     for line in pipe:
         take(line)
     take(None)
-
-
-def row_of(found: dict[str, Any]) -> Row:
-    """A row from its JSON."""
-    return Row(**{**found, "peers": {name: Peer(**peer) for name, peer in found["peers"].items()}})
 
 
 def run(families: Sequence[str] = FAMILIES, mode: str = "measure", seconds: float = 150.0, say: Callable[[str], None] = print) -> Measured:

@@ -54,7 +54,8 @@ def _definition_full(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Ten
 
 def _masked_full(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None) -> Tensor:
     mask = (torch.arange(T, device=q.device) < lengths[:, None])[:, None, None]
-    return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask).transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
 def _definition(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None) -> Tensor:

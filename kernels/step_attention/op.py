@@ -37,7 +37,8 @@ def _step(
             q, k, v = (x if _packed(x) else x.contiguous() for x in (q, k, v))
             cos, sin = (None if x is None else x.contiguous() for x in (cos, sin))
             bias = bias if bias is None or bias.stride(-1) == 1 else bias.contiguous()
-            slots, lengths, seen = (x if x is None else x.contiguous() for x in (slots, lengths, seen))
+            slots = slots if slots is None else slots.contiguous()
+            lengths, seen = lengths.contiguous(), seen.contiguous()
             return kernels.step_attention(q, k, v, slots, lengths, keys, values, seen, cos, sin, bias, chunk, sinks, scale, sigmoid)
     return reference.step_attention(q, k, v, slots, lengths, keys, values, seen, cos, sin, bias, chunk, sinks, scale, sigmoid)
 

@@ -8,7 +8,6 @@ over many thousand frames agrees with a stream's small positions.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -81,7 +80,7 @@ class TransformerXLPosition(nn.Module):
 
 
 #: Position schemes by configuration name.
-POSITIONS: dict[str, Callable[[int, int], nn.Module]] = {"rope": RotaryPosition, "transformer_xl": TransformerXLPosition}
+POSITIONS: dict[str, type[RotaryPosition] | type[TransformerXLPosition]] = {"rope": RotaryPosition, "transformer_xl": TransformerXLPosition}
 
 
 def _table_size(frames: int) -> int:
