@@ -57,7 +57,7 @@ def results(content: dict[str, Any], reasons: dict[str, str]) -> str:
     parts = [
         "# Measured",
         f"One {machine['gpu']}, {machine['date']}; {versions}.",
-        "Made by `python -m riverrun.kernels.benchmarks --json results.json`, then `python -m riverrun.kernels.benchmarks.render"
+        "Made by `python -m riverrun.kernels.benchmarks --output results.json`, then `python -m riverrun.kernels.benchmarks.render"
         " results.json`:"
         " median times in milliseconds, memory above the inputs in MiB, the peer that was fastest. The floor is the larger of the bytes"
         " that any implementation must move, at the speed of a large copy, and of the matrix products that it must do, at the speed of a"

@@ -200,29 +200,39 @@ def machine() -> dict[str, str]:
     return found
 
 
+def numbers(measured: Measured) -> dict[str, Any]:
+    """Machine, rows and what tuning tried, for JSON."""
+    return {"machine": machine(), "rows": [asdict(row) for row in measured.rows], "tuned": measured.tuned}
+
+
 def write_json(measured: Measured, path: Path) -> None:
-    """Write machine, rows and what tuning tried to ``path``."""
-    content = {"machine": machine(), "rows": [asdict(row) for row in measured.rows], "tuned": measured.tuned}
+    """Write `numbers` to ``path``."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.write_text(json.dumps(numbers(measured), indent=1) + "\n")
     part.replace(path)
 
 
-def report(families: Sequence[str], as_json: Path | None, tuning: bool, seconds: float) -> int:
-    """Measure, print the table, and write JSON where asked; 1 if a kernel is wrong or failed.
+def report(families: Sequence[str], output: Path | None, tuning: bool, seconds: float, as_json: bool = False) -> int:
+    """Measure, print the table (or the numbers as JSON), and write the numbers where asked; 1 if a kernel is wrong or failed.
 
     Raises:
-        BenchmarkError: as for `run`.
+        BenchmarkError: as for `run`, or there is no folder to write to.
     """
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    if output is not None and not output.absolute().parent.is_dir():
+        raise BenchmarkError(f"cannot write {output}: there is no folder {output.absolute().parent}")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")  # peers compile in all processes at once
     measured = run(families or FAMILIES, "tune" if tuning else "measure", seconds, say)
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    print(tuning_table(measured.tuned) if tuning else table(measured.rows))
+    if output is not None:
+        write_json(measured, output)
     if as_json:
-        write_json(measured, as_json)
+        print(json.dumps(numbers(measured)))
+    else:
+        print(", ".join(f"{name} {value}" for name, value in machine().items()))
+        print(tuning_table(measured.tuned) if tuning else table(measured.rows))
     return int(any(row.failure for row in measured.rows))
 
 
@@ -230,12 +240,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; exit status 2 for bad arguments or no GPU."""
     parser = argparse.ArgumentParser(prog="python -m riverrun.kernels.benchmarks", description=__doc__)
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)}; all by default")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the numbers to this file, as JSON")
     parser.add_argument("--tune", action="store_true", help="try other launch sizes, and print the best for each class of shapes")
     parser.add_argument("--seconds", type=float, default=150.0, help="stop after so many; what is left is marked (150)")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
     try:
-        return report(options.families, options.json, options.tune, options.seconds)
+        return report(options.families, options.output, options.tune, options.seconds)
     except BenchmarkError as error:
         parser.exit(2, f"{error}\n")
