@@ -205,23 +205,37 @@ def timed(function: Callable[..., Any], rotation: list[tuple[Any, ...]]) -> tupl
     return do_bench(lambda: function(*next(turn)), warmup=10, rep=REPEAT_MS, return_mode="median"), memory
 
 
-def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, recorded in a CUDA graph for each set of arguments at its first call: a server's way, and without launches."""
-    graphs: dict[int, tuple[torch.cuda.CUDAGraph, Any, tuple[Any, ...]]] = {}
+class Replayed:
+    """A function recorded in a CUDA graph for each set of arguments at its first call: a server's way, and without launches."""
 
-    def replay(*arguments: Any) -> Any:
-        key = arguments[0].data_ptr()
-        if key not in graphs or any(x is not y for x, y in zip(arguments, graphs[key][2], strict=True)):
-            function(*arguments)
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Any, tuple[Any, ...]]] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        key = arguments[0].data_ptr()  # kept alive below, so that no other tensor has it
+        if key not in self._graphs:
+            self._function(*arguments)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                out = function(*arguments)
-            graphs[key] = graph, out, arguments
-        graph, out, _ = graphs[key]
+                out = self._function(*arguments)
+            self._graphs[key] = graph, out, arguments
+        graph, out, _ = self._graphs[key]
         graph.replay()
         return out
 
-    return replay
+    def forget(self) -> None:
+        """Free all graphs and arguments."""
+        self._graphs.clear()
+        forget(self._function)
+
+
+def forget(*functions: Any) -> None:
+    """Free what functions keep for the arguments that they have seen."""
+    for function in functions:
+        if hasattr(function, "forget"):
+            function.forget()
+    torch.cuda.empty_cache()
 
 
 def reason(error: BaseException) -> str:

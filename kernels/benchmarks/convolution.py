@@ -13,7 +13,7 @@ from torch import Tensor
 from ..convolution import reference
 from ..convolution import triton as kernels
 from ..convolution.op import convolution, convolution_step
-from .case import Case, Tuning, replayed, upstream, with_gradients
+from .case import Case, Replayed, Tuning, upstream, with_gradients
 
 B, T, C, K, STREAMS, FRAMES = 32, 512, 512, 31, 512, 8
 EPS = 1e-5
@@ -94,8 +94,8 @@ CASES = [
     ),
     Case(
         "convolution", "step, state copied, in a CUDA graph", f"S{STREAMS} C'{FRAMES} C{C} K{K} bf16",
-        _step_inputs, _step_definition, replayed(_step),
-        lambda x, slots, lengths, state, *_: x.nbytes * 3 // 2 + 2 * state.nbytes, {"cuDNN chain": replayed(_step_chain)}, tolerance=2e-2,
+        _step_inputs, _step_definition, Replayed(_step),
+        lambda x, slots, lengths, state, *_: x.nbytes * 3 // 2 + 2 * state.nbytes, {"cuDNN chain": Replayed(_step_chain)}, tolerance=2e-2,
     ),
 ]  # fmt: skip
 

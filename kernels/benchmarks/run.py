@@ -52,7 +52,7 @@ class Measured:
 
 
 class Worker:
-    """The process of one family, started again behind a case that killed it.
+    """The process of one family, started again without the case, or the peer, that killed it.
 
     Args:
         family: its module.
@@ -65,16 +65,17 @@ class Worker:
         self.family, self._mode, self._deadline, self._command = family, mode, deadline, command
         self.rows: dict[int, Row] = {}
         self.tuned: list[dict[str, Any]] = []
+        self._broken: list[tuple[int, str]] = []
         self._start()
 
     def _start(self) -> None:
         done = ",".join(map(str, self.rows))
-        command = [*self._command, self.family, done, self._mode]
+        command = [*self._command, self.family, done, self._mode, json.dumps(self._broken)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._errors: list[str | None] = []
         self._at: int | None = None
-        self._ready, self._ended = False, False
+        self._ready, self._ended, self._peer_broke = False, False, False
         pipes = (self._process.stdout, self._lines.put), (self._process.stderr, self._errors.append)
         self._drains = [threading.Thread(target=_drain, args=pipe, daemon=True) for pipe in pipes]
         for drain in self._drains:
@@ -114,6 +115,9 @@ class Worker:
             return True  # a library that prints
         if kind in ("checking", "measuring"):
             self._at = said["index"]
+        elif kind == "broken":
+            self._broken.append((said["index"], said["peer"]))
+            self._peer_broke = True
         elif kind == "ready":
             self._ready = True
         elif kind == "row":
@@ -135,7 +139,8 @@ class Worker:
         if self._at is None:  # it never came to a case, and another would not either
             self._fail(f"the process died: {last}"[:160])
             return False
-        self._fail(f"the process died: {last}"[:160], self._at)
+        if not self._peer_broke:
+            self._fail(f"the process died: {last}"[:160], self._at)
         if len(self.rows) == len(cases(self.family)):
             return False
         self._start()

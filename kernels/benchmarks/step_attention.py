@@ -13,7 +13,7 @@ from torch import Tensor
 from ..step_attention import reference
 from ..step_attention import triton as kernels
 from ..step_attention.op import step
-from .case import Case, Tuning, replayed
+from .case import Case, Replayed, Tuning
 
 H, D, LEFT = 8, 64, 256
 SHAPES = [(1, 16, 256), (64, 1, 256), (64, 16, 256), (256, 8, 512), (1024, 1, 256), (1024, 16, 256), (1024, 32, 64)]
@@ -54,11 +54,18 @@ def _definition(
     return reference.step_attention(q, k, v, slots, lengths, keys, values, seen, cos, sin, None, chunk, 0, D**-0.5, None)
 
 
-class _Concatenated:
-    """The usual cache: newest frame last, concatenated with what is new, masked, and slid along for the next step."""
+class _Peer:
+    """What keeps caches of its own kind for each set of arguments."""
 
     def __init__(self) -> None:
-        self._made: dict[int, tuple[Tensor, Tensor]] = {}
+        self._made: dict[int, tuple[Any, ...]] = {}
+
+    def forget(self) -> None:
+        self._made.clear()
+
+
+class _Concatenated(_Peer):
+    """The usual cache: newest frame last, concatenated with what is new, masked, and slid along for the next step."""
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, slots: Tensor, lengths: Tensor, keys: Tensor, values: Tensor, seen: Tensor,
@@ -84,11 +91,8 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
 
 
-class _Flexible:
+class _Flexible(_Peer):
     """FlexAttention over a cache of turned keys, appended to in place, under a mask for ragged streams made beforehand."""
-
-    def __init__(self) -> None:
-        self._made: dict[int, tuple[Any, ...]] = {}
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, slots: Tensor, lengths: Tensor, keys: Tensor, values: Tensor, seen: Tensor,
@@ -144,8 +148,8 @@ def _flops(q: Tensor, k: Tensor, v: Tensor, slots: Tensor, lengths: Tensor, keys
 CASES = [
     Case(
         "step_attention", "rotary, chunk = step, in a CUDA graph", f"S{streams} C{frames} KV{left} H{H} D{D} bf16",
-        _inputs(streams, frames, left), _definition, replayed(_ours), _floor,
-        {"cat + SDPA": replayed(_Concatenated()), "FlexAttention": replayed(_Flexible())}, _flops, tolerance=2e-2,
+        _inputs(streams, frames, left), _definition, Replayed(_ours), _floor,
+        {"cat + SDPA": Replayed(_Concatenated()), "FlexAttention": Replayed(_Flexible())}, _flops, tolerance=2e-2,
     )
     for streams, frames, left in SHAPES
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .case import Case, Row, Speed, Tuning, check, definition, measure, reason, rotate, timed
+from .case import Case, Row, Speed, Tuning, check, definition, forget, measure, reason, rotate, timed
 
 
 def emit(kind: str, **content: Any) -> None:
@@ -45,21 +45,36 @@ def warm(cases: Sequence[Case], skip: set[int]) -> list[tuple[float, float] | st
             error = check(case, expected)
             del expected
             if error <= case.tolerance:
-                _try_peers(case)
+                _try_peers(index, case)
             found.append((error, took))
         except Exception as failed:  # a case that fails has a row that says so
             found.append(fail(index, case, failed))
-        torch.cuda.empty_cache()
+        forget(case.ours, *case.peers.values())
     return found
 
 
-def _try_peers(case: Case) -> None:
+def _try_peers(index: int, case: Case) -> None:
     arguments = case.inputs(0)
-    for peer in case.peers.values():
+    for name, peer in case.peers.items():
         try:
             peer(*arguments)
-        except Exception:  # noqa: S112  # said when it is measured
-            continue
+            torch.cuda.synchronize()
+        except Exception as failed:  # said when it is measured
+            if "CUDA error" in str(failed):
+                emit("broken", index=index, peer=name)
+                sys.exit(f"{name}: {reason(failed)}")
+
+
+def _breaks(*_: Any) -> None:
+    raise RuntimeError("breaks the CUDA context")
+
+
+def without(cases: Sequence[Case], broken: Sequence[tuple[int, str]]) -> list[Case]:
+    """The cases, with peers that broke a process before this one replaced by their error."""
+    return [
+        dataclasses.replace(case, peers={name: _breaks if [index, name] in broken else peer for name, peer in case.peers.items()})
+        for index, case in enumerate(cases)
+    ]
 
 
 def rows(cases: Sequence[Case], checked: Sequence[tuple[float, float] | str], speed: Speed, skip: set[int]) -> Iterator[tuple[int, Row]]:
@@ -73,7 +88,7 @@ def rows(cases: Sequence[Case], checked: Sequence[tuple[float, float] | str], sp
         except Exception as failed:  # as above
             row = Row(case.family, case.name, case.shape, failure=fail(index, case, failed))
         yield index, row
-        torch.cuda.empty_cache()
+        forget(case.ours, *case.peers.values())
 
 
 class Tuner:
@@ -88,25 +103,27 @@ class Tuner:
         for index, tuning in enumerate(self._tunings):
             expected, _ = definition(tuning.case)
             for candidate in self._candidates(tuning):
+                forget(tuning.case.ours)  # a graph holds the launch that it recorded
                 try:
                     if not check(tuning.case, expected) <= tuning.case.tolerance:
                         self._failed[index, candidate] = "wrong"
                 except Exception as failed:  # sizes that do not fit are a result too
                     self._failed[index, candidate] = reason(failed)
             del expected
-            torch.cuda.empty_cache()
+            forget(tuning.case.ours)
 
     def time(self) -> None:
         """Time, and write a line for each."""
         for index, tuning in enumerate(self._tunings):
             rotation = rotate(tuning.case)
             for candidate in self._candidates(tuning):
+                forget(tuning.case.ours)
                 failure = self._failed.get((index, candidate), "")
                 ms = None if failure else timed(tuning.case.ours, rotation)[0]
                 about = {"name": tuning.name, "shape": tuning.case.shape, "key": str(tuning.key), "candidate": str(candidate)}
                 emit("tuned", **about, ms=ms, failure=failure, shipped=candidate == self._shipped)
             del rotation
-            torch.cuda.empty_cache()
+            forget(tuning.case.ours)
 
     def _candidates(self, tuning: Tuning) -> Iterator[Any]:
         """The sizes one after another, each in the table while it is tried; the shipped ones first."""
@@ -119,15 +136,16 @@ class Tuner:
             tuning.table[tuning.key] = self._shipped
 
 
-def main(family: str, skip: set[int], tuning: bool) -> None:
+def main(family: str, skip: set[int], tuning: bool, broken: Sequence[tuple[int, str]]) -> None:
     """Do the work of one family, but for the cases ``skip`` that a process before this one has done."""
     module = importlib.import_module(f".{family}", __package__)
+    cases = without(module.CASES, broken)
     tuner = Tuner(getattr(module, "TUNINGS", ()))
     checked: list[tuple[float, float] | str] = []
     if tuning:
         tuner.check()
     else:
-        checked = warm(module.CASES, skip)
+        checked = warm(cases, skip)
     emit("ready")
     order = json.loads(sys.stdin.readline() or "null")
     if order is None:
@@ -135,9 +153,9 @@ def main(family: str, skip: set[int], tuning: bool) -> None:
     if tuning:
         tuner.time()
         return
-    for index, row in rows(module.CASES, checked, Speed(**order), skip):
+    for index, row in rows(cases, checked, Speed(**order), skip):
         emit("row", index=index, row=dataclasses.asdict(row))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], {int(x) for x in sys.argv[2].split(",") if x}, sys.argv[3] == "tune")
+    main(sys.argv[1], {int(x) for x in sys.argv[2].split(",") if x}, sys.argv[3] == "tune", json.loads(sys.argv[4]))

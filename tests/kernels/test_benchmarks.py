@@ -25,6 +25,9 @@ if mode == "broken":
 for index in range(4):
     if index not in done:
         emit(kind="checking", index=index)
+        if index == 3 and not json.loads(sys.argv[4]):
+            emit(kind="broken", index=3, peer="other")
+            sys.exit("CUDA error: a peer")
         if index == 1:
             sys.exit("CUDA error: an illegal memory access was encountered")
 print("a library that prints")
@@ -53,6 +56,7 @@ def test_a_case_that_kills_its_process_costs_its_own_row(tmp_path):
     assert works.warm(time.monotonic() + 60)
     works.time('{"bandwidth": 3.0}')
     assert {index: row.ours_ms for index, row in works.rows.items()} == {0: 3.0, 1: None, 2: 3.0, 3: 3.0}
+    assert works._broken == [(3, "other")]
     assert works.rows[1].failure == "the process died: CUDA error: an illegal memory access was encountered"
 
 
