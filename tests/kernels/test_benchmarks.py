@@ -25,7 +25,7 @@ if mode == "broken":
 for index in range(4):
     if index not in done:
         emit(kind="checking", index=index)
-        if index == 3 and not json.loads(sys.argv[4]):
+        if index == 3 and not json.loads(sys.argv[5]):
             emit(kind="broken", index=3, peer="other")
             sys.exit("CUDA error: a peer")
         if index == 1:
