@@ -101,7 +101,11 @@ class Tuner:
     def check(self) -> None:
         """Compile and check."""
         for index, tuning in enumerate(self._tunings):
-            expected, _ = definition(tuning.case)
+            try:
+                expected, _ = definition(tuning.case)
+            except Exception as failed:
+                self._failed |= {(index, candidate): reason(failed) for candidate in (tuning.table[tuning.key], *tuning.candidates)}
+                continue
             for candidate in self._candidates(tuning):
                 forget(tuning.case.ours)  # a graph holds the launch that it recorded
                 try:
@@ -115,7 +119,7 @@ class Tuner:
     def time(self) -> None:
         """Time, and write a line for each."""
         for index, tuning in enumerate(self._tunings):
-            rotation = rotate(tuning.case)
+            rotation = [] if self._all_failed(index) else rotate(tuning.case)
             for candidate in self._candidates(tuning):
                 forget(tuning.case.ours)
                 failure = self._failed.get((index, candidate), "")
@@ -124,6 +128,10 @@ class Tuner:
                 emit("tuned", **about, ms=ms, failure=failure, shipped=candidate == self._shipped)
             del rotation
             forget(tuning.case.ours)
+
+    def _all_failed(self, index: int) -> bool:
+        tuning = self._tunings[index]
+        return all((index, candidate) in self._failed for candidate in (tuning.table[tuning.key], *tuning.candidates))
 
     def _candidates(self, tuning: Tuning) -> Iterator[Any]:
         """The sizes one after another, each in the table while it is tried; the shipped ones first."""
