@@ -69,7 +69,7 @@ def _breaks(*_: Any) -> None:
     raise RuntimeError("breaks the CUDA context")
 
 
-def without(cases: Sequence[Case], broken: Sequence[tuple[int, str]]) -> list[Case]:
+def without(cases: Sequence[Case], broken: Sequence[list[Any]]) -> list[Case]:
     """The cases, with peers that broke a process before this one replaced by their error."""
     return [
         dataclasses.replace(case, peers={name: _breaks if [index, name] in broken else peer for name, peer in case.peers.items()})
@@ -144,7 +144,7 @@ class Tuner:
             tuning.table[tuning.key] = self._shipped
 
 
-def main(family: str, skip: set[int], tuning: bool, broken: Sequence[tuple[int, str]]) -> None:
+def main(family: str, skip: set[int], tuning: bool, broken: Sequence[list[Any]]) -> None:
     """Do the work of one family, but for the cases ``skip`` that a process before this one has done."""
     module = importlib.import_module(f".{family}", __package__)
     cases = without(module.CASES, broken)

@@ -19,6 +19,11 @@ def _runs_kernel(x: Tensor, channels: int, taps: int) -> bool:
     return runs_triton(x) and channels <= MAX_CHANNELS and taps <= MAX_TAPS
 
 
+def _by_torch(x: Tensor, weight: Tensor, operator: str, shape: str) -> bool:
+    """Whether PyTorch's own layers are the better."""
+    return not (_runs_kernel(x, len(weight), weight.shape[2]) and prefers_triton(operator, shape))
+
+
 def _implementation(x: Tensor, weight: Tensor) -> Any:
     """The kernels where they can run, else the definition."""
     if _runs_kernel(x, *weight.shape):
@@ -109,7 +114,7 @@ def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, b
         ValueError: shapes that do not belong together.
     """
     _check(x, weight, bias, gamma, beta)
-    if not (_runs_kernel(x, len(weight), weight.shape[2]) and prefers_triton("convolution", "whole")):
+    if _by_torch(x, weight, "convolution", "whole"):
         return stack.forward(x, weight, bias, gamma, beta, eps)
     return convolution(x, weight[:, 0], bias, gamma, beta, eps)[0]
 
@@ -149,7 +154,7 @@ def causal_convolution_step(
     if state.shape[1:] != (weight.shape[2] - 1, len(weight)) or state.dtype != x.dtype:
         wanted = f"(slots, {weight.shape[2] - 1}, {len(weight)}) {x.dtype}"
         raise ValueError(f"state {tuple(state.shape)} {state.dtype} should be {wanted}")
-    if not (_runs_kernel(x, len(weight), weight.shape[2]) and prefers_triton("convolution_step", streams(len(x)))):
+    if _by_torch(x, weight, "convolution_step", streams(len(x))):
         return stack.step(x, slots, lengths, state, weight, bias, gamma, beta, eps)
     return convolution_step(x, slots, lengths, state, weight[:, 0], bias, gamma, beta, eps)
 

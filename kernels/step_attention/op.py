@@ -48,6 +48,11 @@ def _supported(q: Tensor) -> bool:
     return q.shape[-1] % 2 == 0 and q.shape[-1] <= MAX_WIDTH
 
 
+def _by_torch(q: Tensor) -> bool:
+    """Whether PyTorch's own attention is the better, where it can compute at all."""
+    return not (runs_triton(q) and _supported(q) and prefers_triton("step_attention", streams(len(q))))
+
+
 def _packed(x: Tensor) -> bool:
     """Whether the heads of one frame lie side by side."""
     return x.stride()[2:] == (x.shape[3], 1)
@@ -128,6 +133,6 @@ def step_attention(
         raise ValueError(f"bias {tuple(bias.shape)} should be (S or 1, {q.shape[2]}, C or 1, {columns})")
     cos, sin = rotation or (None, None)
     scale = width**-0.5 if scale is None else scale
-    if not sinks and sigmoid is None and not (runs_triton(q) and _supported(q) and prefers_triton("step_attention", streams(len(q)))):
+    if not sinks and sigmoid is None and _by_torch(q):
         return stack.step_attention(q, k, v, slots, lengths, keys, values, seen, cos, sin, bias, chunk, scale)
     return step(q, k, v, slots, lengths, keys, values, seen, cos, sin, bias, chunk, sinks, scale, sigmoid)

@@ -56,6 +56,12 @@ def _supported(q: Tensor) -> bool:
     return runs_triton(q) and q.shape[-1] <= MAX_WIDTH
 
 
+def _by_torch(q: Tensor, bias: Tensor | None, chunk: int) -> bool:
+    """Whether PyTorch's own attention is the better, where it can compute at all."""
+    shape = ("full" if chunk >= q.shape[1] else "limited") + ("" if bias is None else ", biased")
+    return not (_supported(q) and prefers_triton("window_attention", shape))
+
+
 def _packed(x: Tensor) -> Tensor:
     """``x`` with the heads of a frame side by side."""
     return x if x.stride()[2:] == (x.shape[3], 1) else x.contiguous()
@@ -163,8 +169,7 @@ def window_attention(
         cos, sin = (x[:frames, None] for x in rotation)
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
     scale = width**-0.5 if scale is None else scale
-    shape = ("full" if chunk >= frames else "limited") + ("" if bias is None else ", biased")
-    if slopes is None and sigmoid is None and not (_supported(q) and prefers_triton("window_attention", shape)):
+    if slopes is None and sigmoid is None and _by_torch(q, bias, chunk):
         return stack.window_attention(q, k, v, lengths, bias, chunk, left, scale, mask)
     return attention(q, k, v, lengths, bias, slopes, chunk, left, scale, sigmoid)[0]
 

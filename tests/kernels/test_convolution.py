@@ -4,11 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from riverrun.kernels.convolution import causal_convolution, causal_convolution_step
+from riverrun.kernels.convolution import causal_convolution, causal_convolution_step, op
 from riverrun.kernels.convolution.op import convolution, convolution_step
 from riverrun.speech.encoders.conformer import CausalConvolution
 
 F64 = torch.float64
+
+
+@pytest.fixture(autouse=True, params=["torch", "definition"])
+def _computed_by(request, monkeypatch):
+    """Everything here holds for PyTorch's own layers and for the definition."""
+    if request.param == "definition":
+        monkeypatch.setattr(op, "_by_torch", lambda *_: False)
 
 
 def parts(layer):
@@ -23,12 +30,17 @@ def layer(kernel=5):
     return made
 
 
+def plain(module, x):
+    window = F.pad(F.glu(module.expand(module.norm(x))), (0, 0, module.depthwise.kernel_size[0] - 1, 0))
+    return module.project(F.silu(module.inner_norm(module.depthwise(window.transpose(1, 2)).transpose(1, 2))))
+
+
 @pytest.mark.parametrize("frames", [1, 3, 12])
 def test_equals_the_layer(frames):
     """Outputs and the gradients of input and all parameters."""
     module = layer()
     x = torch.randn(2, frames, 6, dtype=F64, requires_grad=True)
-    expected = module.whole(x)
+    expected = plain(module, x)
     ours = module.project(causal_convolution(module.expand(module.norm(x)), *parts(module)))
     torch.testing.assert_close(ours, expected)
     gradients = [torch.autograd.grad(y.square().sum(), (x, *module.parameters())) for y in (ours, expected)]
@@ -45,7 +57,8 @@ def test_steps_equal_the_layer(kernel):
         lengths, x = torch.tensor(step), torch.randn(3, 4, 6, dtype=F64)
         expected, _, expected_state = module.step(x, lengths, expected_state)
         before = state.clone()
-        ours = module.project(causal_convolution_step(module.expand(module.norm(x)), slots, lengths, state, *parts(module)))
+        weight, *others = parts(module)
+        ours = module.project(convolution_step(module.expand(module.norm(x)), slots, lengths, state, weight[:, 0], *others))
         for row, length in enumerate(step):
             torch.testing.assert_close(ours[row, :length], expected[row, :length])
         torch.testing.assert_close(state[slots], expected_state.frames)

@@ -5,12 +5,21 @@ import math
 import pytest
 import torch
 
-from riverrun.kernels.step_attention import step_attention
+from riverrun.kernels.step_attention import op, step_attention
 from riverrun.kernels.step_attention.op import step
 from riverrun.speech.attention import ChunkedAttention, Context
 from riverrun.speech.attention.position import _rotation, _sinusoid
 
 F64 = torch.float64
+
+
+@pytest.fixture(autouse=True, params=["torch", "definition"])
+def _computed_by(request, monkeypatch):
+    """Everything here holds for PyTorch's own layers and for the definition."""
+    if request.param == "definition":
+        monkeypatch.setattr(op, "_by_torch", lambda *_: False)
+
+
 HEADS, WIDTH = 2, 4
 
 
@@ -50,7 +59,9 @@ def test_equals_chunked_attention(position, chunk, left):
         expected, _, state = layer.step(x, lengths, state)
         q, k, v = (t.unflatten(-1, (HEADS, -1)) for t in layer.qkv(x).chunk(3, -1))
         q, options = position_options(layer, q, left, chunk, frames)
-        out = layer.out(step_attention(q, k, v, slots, lengths, keys, values, seen, chunk, **options).flatten(2))
+        cos, sin = options.get("rotation", (None, None))
+        scheme = cos, sin, options.get("bias"), chunk, 0, WIDTH**-0.5, None
+        out = layer.out(step(q, k, v, slots, lengths, keys, values, seen, *scheme).flatten(2))  # the definition, whoever computes the layer
         seen.index_add_(0, slots, lengths)
         for row, length in enumerate(lengths.tolist()):
             torch.testing.assert_close(out[row, :length], expected[row, :length], rtol=1e-12, atol=1e-12)

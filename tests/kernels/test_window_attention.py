@@ -6,12 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from riverrun.kernels.window_attention import window_attention
+from riverrun.kernels.window_attention import op, window_attention
 from riverrun.kernels.window_attention.op import attention
-from riverrun.speech.attention import ChunkedAttention, Context
+from riverrun.speech.attention import ChunkedAttention, Context, attention_mask
 from riverrun.speech.attention.position import _rotation, _sinusoid
 
 F64 = torch.float64
+
+
+@pytest.fixture(autouse=True, params=["torch", "definition"])
+def _computed_by(request, monkeypatch):
+    """Everything here holds for PyTorch's own layers and for the definition."""
+    if request.param == "definition":
+        monkeypatch.setattr(op, "_by_torch", lambda *_: False)
 
 
 def inputs(batch=2, frames=9, heads=2, key_heads=2, width=4, seed=0):
@@ -30,7 +37,7 @@ def test_equals_chunked_attention(position, chunk, left):
         torch.nn.init.normal_(parameter)
     x, lengths = torch.randn(2, frames, heads * width, dtype=F64), torch.tensor([11, 6])
     keep = (torch.arange(frames) < lengths[:, None])[..., None]
-    expected = layer(x, lengths)[0] * keep
+    expected = layer.whole(x, attention_mask(layer.context, lengths, frames)) * keep  # by a mask, which no kernel takes
     q, k, v = (t.unflatten(-1, (heads, -1)) for t in layer.qkv(x).chunk(3, -1))
     if position == "rope":
         out = window_attention(q, k, v, lengths, chunk, left, rotation=_rotation(64, width, x.device, F64))
