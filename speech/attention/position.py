@@ -8,10 +8,16 @@ over many thousand frames agrees with a stream's small positions.
 from __future__ import annotations
 
 import functools
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+P, T = ParamSpec("P"), TypeVar("T")
+
+#: Position tables kept of each kind.
+TABLES = 64
 
 
 class Position(Protocol):
@@ -87,7 +93,25 @@ def _table_size(frames: int) -> int:
     return max(64, 1 << (frames - 1).bit_length())  # few distinct sizes, so that the cache serves all lengths
 
 
-@functools.lru_cache(maxsize=64)
+def _kept(make: Callable[P, T]) -> Callable[P, T]:
+    """Keep the last few tables on their devices. What a trace makes is no table of numbers, and is not kept."""
+    tables: dict[Any, T] = {}
+
+    @functools.wraps(make)
+    def get(*key: P.args, **options: P.kwargs) -> T:
+        if key in tables:
+            return tables[key]
+        table = make(*key, **options)
+        if not torch.compiler.is_compiling():
+            if len(tables) >= TABLES:
+                tables.pop(next(iter(tables)), None)
+            tables[key] = table
+        return table
+
+    return get
+
+
+@_kept
 def _rotation(frames: int, dim: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False):  # a table made while serving may be used in training later
         speed = 10000 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
@@ -95,7 +119,7 @@ def _rotation(frames: int, dim: int, device: torch.device, dtype: torch.dtype) -
         return angle.cos().to(device, dtype), angle.sin().to(device, dtype)
 
 
-@functools.lru_cache(maxsize=64)
+@_kept
 def _sinusoid(furthest: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
         speed = 10000 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)

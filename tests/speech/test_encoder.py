@@ -76,3 +76,37 @@ def test_full_context_cannot_be_streamed(encoder: ConformerEncoder) -> None:
 def test_what_does_not_fit_is_named(make, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+class Stepping(torch.nn.Module):
+    """A step whose state comes and goes as plain tensors, as an exported graph has it."""
+
+    def __init__(self, encoder, state):
+        super().__init__()
+        self.encoder, self._state = encoder, state
+
+    def forward(self, x, lengths, *tensors):
+        given = iter(tensors)
+        y, _, after = self.encoder.step(x, lengths, self._state.map(lambda _: next(given)))
+        return y, *(tensor for _, tensor in after.named_tensors())
+
+
+@pytest.mark.parametrize("position", ["rope", "transformer_xl"])
+@torch.no_grad()
+def test_steps_export_as_plain_pytorch(position):
+    """Traced with streams at one place of their rings, run with streams at others."""
+    torch.manual_seed(0)
+    config = ConformerConfig(bins=6, dim=8, layers=1, heads=2, feed_forward=12, kernel=3, subsampling_channels=2, position=position)
+    encoder = ConformerEncoder(config, Context(2, 3)).eval()
+    like, x, full = torch.zeros(0), torch.randn(3, 2, 8, 6), torch.tensor([8, 8])
+    state = encoder.init_state(2, like)
+    program = torch.export.export(Stepping(encoder, state), (x[0], full, *(tensor for _, tensor in state.named_tensors())))
+    assert not any("riverrun" in str(node.target) for node in program.graph.nodes)
+    tensors = [tensor for _, tensor in state.named_tensors()]
+    for piece, lengths in zip(x, (full, torch.tensor([8, 0]), torch.tensor([3, 8])), strict=True):
+        want, out_lengths, state = encoder.step(piece, lengths, state)
+        y, *tensors = program.module()(piece, lengths, *tensors)
+        for row, length in enumerate(out_lengths):
+            torch.testing.assert_close(y[row, :length], want[row, :length])
+        for ours, (name, theirs) in zip(tensors, state.named_tensors(), strict=True):
+            torch.testing.assert_close(ours, theirs, msg=name)
