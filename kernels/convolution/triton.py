@@ -234,4 +234,5 @@ def backward(
             dconvolved, x, gated, weight, dx, weight_sums, frames, **sizes, **gate
         )
     dbias, dgamma, dbeta = sums.sum(0).unbind()
-    return dx, weight_sums.sum(0).T.to(weight.dtype), dbias.to(bias.dtype), dgamma.to(gamma.dtype), dbeta.to(beta.dtype)
+    dweight = weight_sums.sum(0).T.to(weight.dtype).contiguous()  # as the operator's shape function says: compiled graphs rely on it
+    return dx, dweight, dbias.to(bias.dtype), dgamma.to(gamma.dtype), dbeta.to(beta.dtype)
