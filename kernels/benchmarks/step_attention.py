@@ -154,5 +154,8 @@ CASES = [
     for streams, frames, left in SHAPES
 ]  # fmt: skip
 
-BLOCKS = ((32, 64, 4, 3), (32, 64, 4, 2), (32, 32, 4, 4), (16, 32, 4, 3), (16, 64, 4, 3), (32, 128, 4, 2), (32, 32, 2, 3), (32, 64, 8, 2))
+BLOCKS = (
+    (32, 64, 4, 3), (32, 64, 4, 2), (32, 32, 4, 2), (32, 32, 4, 4), (16, 32, 4, 3), (16, 64, 4, 3), (32, 32, 2, 3), (16, 16, 2, 4),
+    (32, 64, 8, 2),
+)  # fmt: skip
 TUNINGS = [Tuning(case.shape, case, kernels.BLOCKS, (2, D), BLOCKS) for case in CASES]
