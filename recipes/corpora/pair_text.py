@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .files import read_lines
 from .pair_source import Pair, PairSource
-from .text import speakable, spoken_number, transcript
+from .text import plain, speakable, spoken_number, transcript
 
 _SPLIT_CONTRACTION = re.compile(r" '(?=(?:s|re|ve|ll|d|m)\b)")
 _NUMBER_SIGN = re.compile(r"(?:\bnumber )?# ?(?=\d)", re.IGNORECASE)
@@ -28,9 +28,9 @@ def source_text(sentence: str) -> str | None:
     More than `text.speakable`: markup is undone, "&" and whole numbers of up to six digits are written out (7 is "seven", #7
     "number seven", 2007 "two thousand seven").
     """
-    text = _SPLIT_CONTRACTION.sub("'", html.unescape(sentence)).replace(" & ", " and ")
-    text = _NUMBER.sub(lambda match: spoken_number(int(match[0])), _NUMBER_SIGN.sub("number ", text)).strip()
-    return speakable(text[:1].upper() + text[1:])
+    text = _SPLIT_CONTRACTION.sub("'", plain(html.unescape(sentence))).replace(" & ", " and ")
+    said = speakable(_NUMBER.sub(lambda match: spoken_number(int(match[0])), _NUMBER_SIGN.sub("number ", text)))
+    return said and said[:1].upper() + said[1:]
 
 
 def target_text(sentence: str) -> str | None:
