@@ -74,7 +74,7 @@ class AsrModule(SpeechModule[Recogniser]):
             if number in self.objective.intermediate:
                 inner.append(x)
 
-        encoded, lengths = self.model.encoder(features, frames, self.draw_context(), keep)
+        encoded, lengths = self.model.encoder(features, frames, self.draw_context(), keep, dense=not self.compilation.window_kernel)
         losses = self.losses(encoded, inner, lengths, batch)
         for name, value in losses.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name != "loss")

@@ -125,11 +125,14 @@ class Compilation:
     Attributes:
         layers: each encoder layer (one graph per batch shape, shared by the layers).
         front: the subsampling and the features.
+        window_kernel: attend by riverrun's kernel for windows rather than by PyTorch's under a mask. Compiled layers then need a graph
+            for each batch shape and each context: have few of both.
         mode: of the layers: default, reduce-overhead (CUDA graphs), max-autotune-no-cudagraphs, max-autotune.
     """
 
     layers: bool = False
     front: bool = False
+    window_kernel: bool = False
     mode: str = "default"
 
 

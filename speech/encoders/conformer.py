@@ -199,6 +199,7 @@ class ConformerEncoder(StreamingModule):
         after: Callable[[int, Tensor], None] | None = None,
         depth: int | None = None,
         pool: int = 1,
+        dense: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Whole inputs; training, and only training, has wishes.
 
@@ -209,12 +210,14 @@ class ConformerEncoder(StreamingModule):
             after: called with each layer's number, from 1, and its output.
             depth: how many of the layers there are, from the first.
             pool: how many subsampled frames are averaged into one, before the layers.
+            dense: say what frames see by one mask (B, T', T') for all layers: compiled, they then need no new code for a new context.
         """
         x, lengths = self.subsampling(x, lengths)
         if pool > 1:
             x = F.avg_pool1d(zero_padding(x, lengths).transpose(1, 2), pool, ceil_mode=True).transpose(1, 2)
             lengths = -(-lengths // pool)
-        mask = Visibility(context or self.context, lengths, x.shape[1])
+        seen = Visibility(context or self.context, lengths, x.shape[1])
+        mask = seen.mask if dense else seen
         x = self.dropout(zero_padding(x, lengths))
         for number, layer in enumerate(self._layers()[:depth], 1):
             x, _ = layer(x, lengths, mask)
