@@ -1,211 +1,248 @@
-import { Spectrogram } from "./spectrogram.js";
+// The page: microphone or file in, captions out.
+
+import { Captions } from "./captions.js";
+import { Choices } from "./choices.js";
+import { openMicrophone } from "./microphone.js";
+import { openRecording } from "./recording.js";
 import { Stream } from "./stream.js";
+import { subtitles } from "./subtitles.js";
+import { Timeline, clock } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
-const spectrogram = new Spectrogram($("spectrogram"));
-let segments = []; // {text, start, end, words} that are final
-let current = null; // {stream, stop}: what is being heard
-let offset = 0; // seconds of streams that have ended: captions of several follow each other
+const timeline = new Timeline({ scroll: $("scroll"), length: $("length"), canvas: $("picture"), picked: $("picked") });
+const captions = new Captions(
+  { box: $("captions"), finals: $("finals"), stable: $("stable"), tail: $("tail"), latest: $("latest") },
+  (seconds) => timeline.show(seconds),
+);
+const choices = new Choices(() => {
+  $("captions").lang = choices?.written ?? "";
+});
+let current = null; // what is being heard: {kind, stream, microphone, offset, newest, delays, began}
+let offset = 0; // seconds of streams that have ended: several follow each other
+let name = "captions"; // of files to save
 
-const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
-
-function status(text, bad = false) {
+// "idle", "starting", "live", "reading" or "ending"; and a line for it.
+function state(value, text, waiting = false) {
+  document.body.dataset.state = value;
+  document.body.classList.toggle("waiting", waiting);
   $("status").value = text;
-  $("status").classList.toggle("bad", bad);
+  const live = value === "live" || value === "starting";
+  $("microphone").ariaPressed = String(live);
+  $("microphone").ariaLabel = { starting: "Stop", live: "Stop listening", reading: "Stop reading", ending: "Stop waiting" }[value] ?? "Listen to the microphone";
+  $("file").disabled = value !== "idle";
+  $("open").classList.toggle("disabled", value !== "idle");
+  $("locked").hidden = value === "idle";
+  const empty = !captions.segments.length;
+  $("hint").hidden = value !== "idle" || !empty;
+  $("txt").disabled = $("srt").disabled = empty;
+  $("clear").disabled = value !== "idle" || (empty && !offset);
 }
 
-function show(samples, rate) {
+function problem(text) {
+  $("trouble").textContent = text ?? "";
+  $("problem").hidden = !text;
+}
+
+function begin(kind, rate, encoding) {
+  problem(null);
+  const start = { ...choices.start, sample_rate: rate, encoding };
+  current = { kind, offset, newest: 0, delays: [], began: performance.now(), running: kind === "live" ? "Listening" : "Reading" };
+  timeline.begin(offset, rate);
+  $("latency").value = "–";
+  $("delayed").textContent = kind === "live" ? "behind speech" : "real time";
+  current.stream = new Stream(start, choices.token, hear);
+  state("starting", "Connecting");
+}
+
+function sound(samples) {
+  const { stream } = current;
+  stream.send(samples);
+  timeline.sound(samples);
+  $("seconds").value = clock(current.offset + stream.samples / stream.rate);
   let sum = 0;
   for (const x of samples) sum += x * x;
-  $("level").value = Math.max(-60, 10 * Math.log10(sum / samples.length + 1e-9));
-  $("seconds").value = clock(offset + current.stream.samples / rate);
-  spectrogram.draw(samples, rate);
+  level(10 * Math.log10(sum / samples.length + 1e-9));
 }
 
-function caption(message) {
-  if (message.type === "partial") {
-    $("partial").textContent = message.text;
-  } else {
-    $("partial").textContent = "";
-    if (!message.text) return;
-    const shift = (w) => ({ ...w, start: w.start + offset, end: w.end + offset });
-    const segment = { ...shift(message), words: message.words.map(shift) };
-    segments.push(segment);
-    const item = document.createElement("li"), time = document.createElement("time");
-    time.textContent = clock(segment.start);
-    item.append(time, segment.text);
-    $("finals").append(item);
-  }
-  $("captions").scrollTop = $("captions").scrollHeight;
-  for (const id of ["txt", "srt", "clear"]) $(id).disabled = !segments.length;
-}
-
-// How long after it was spoken the newest word is on the screen.
-function latency(message) {
-  const word = message.words.at(-1);
-  if (!current.live || !word || word.end <= current.newest) return;
-  current.newest = word.end;
-  const heard = current.stream.samples / current.stream.start.sample_rate;
-  $("latency").value = `${Math.max(0, Math.round((heard - word.end) * 1000))} ms`;
+function level(decibels) {
+  const shown = Math.min(0, Math.max(-60, Math.round(decibels)));
+  $("level").ariaValueNow = shown;
+  $("level").classList.toggle("clipping", shown > -2);
+  document.body.style.setProperty("--level", 1 + shown / 60);
 }
 
 function hear(message) {
-  if (message.type === "partial" || message.type === "final") {
-    latency(message);
-    caption(message);
-  } else if (message.type === "ready") {
-    status(`${message.capabilities.model}, ${message.capabilities.latency_ms} ms`);
+  if (message.type === "partial" || message.type === "final") caption(message);
+  else if (message.type === "ready") {
+    choices.learn(message.capabilities);
+    resumed();
   } else if (message.type === "lag") {
-    status(message.ms ? `the server is ${(message.ms / 1000).toFixed(1)} s behind` : "live", message.ms > 0);
-  } else if (message.type === "lost") {
-    status("connection lost; connecting again", true);
-  } else if (message.type === "finished" || message.type === "error") {
-    ended(message);
+    if (message.ms) state(document.body.dataset.state, `The server is ${(message.ms / 1000).toFixed(1)} s behind`, true);
+    else resumed();
+  } else if (message.type === "lost") state(document.body.dataset.state, "Connection lost; connecting again", true);
+  else if (message.type === "waiting") state(document.body.dataset.state, `Waiting: ${message.message}`, true);
+  else if (message.type === "finished" || message.type === "error") ended(message);
+}
+
+// The connection stands and keeps up.
+function resumed() {
+  if (current.stream.finishing) state("ending", "Waiting for the last words");
+  else state(current.kind === "live" ? "live" : "reading", current.running);
+}
+
+function caption(message) {
+  const shift = (word) => ({
+    ...word,
+    start: word.start + current.offset,
+    end: word.end + current.offset,
+    source_ms: word.source_ms == null ? null : word.source_ms + current.offset * 1000,
+    emitted_ms: word.emitted_ms == null ? null : word.emitted_ms + current.offset * 1000,
+  });
+  const final = message.type === "final";
+  const words = message.words.map((word) => ({ ...shift(word), settled: final || word.emitted_ms != null }));
+  readings(message);
+  if (final) {
+    captions.finished({ ...shift(message), words });
+    timeline.finished(words);
+    state(document.body.dataset.state, $("status").value, document.body.classList.contains("waiting"));
+  } else {
+    captions.running(message);
+    timeline.running(words);
+  }
+}
+
+// Live: how long after it was spoken a new word is on the screen, the median of the last ones. Of a file: how fast it goes.
+function readings({ words }) {
+  const { kind, stream, delays, began } = current, heard = stream.samples / stream.rate, word = words.at(-1);
+  if (kind === "file") {
+    const speed = heard / ((performance.now() - began) / 1000);
+    $("latency").value = `${speed < 10 ? speed.toFixed(1) : Math.round(speed)} ×`;
+  } else if (word && word.end > current.newest) {
+    current.newest = word.end;
+    delays.push(Math.max(0, heard - word.end));
+    const median = delays.splice(0, delays.length - 9) && [...delays].sort((a, b) => a - b)[delays.length >> 1];
+    $("latency").value = `${Math.round(median * 1000)} ms`;
   }
 }
 
 function ended(message) {
-  const { stream, stop } = current;
-  offset += stream.samples / stream.start.sample_rate;
+  const { stream, microphone } = current;
+  microphone?.stop();
+  offset += stream.samples / stream.rate;
   current = null;
-  stop();
-  $("partial").textContent = "";
-  $("level").value = -60;
-  $("microphone").textContent = "Listen";
-  $("microphone").setAttribute("aria-pressed", "false");
-  $("microphone").disabled = $("file").disabled = false;
-  status(message.type === "error" ? message.message : "done", message.type === "error");
+  captions.running({ text: "" });
+  timeline.running([]);
+  level(-60);
+  state("idle", message.type === "error" ? "Stopped" : "Done");
+  if (message.type === "error") refused(message);
 }
 
-function begin(rate, live, stop) {
-  const model = $("model").value || undefined;
-  sessionStorage.setItem("token", $("token").value);
-  $("hint").hidden = true;
-  $("latency").value = "–";
-  spectrogram.clear();
-  current = { live, stop, newest: 0, stream: null };
-  current.stream = new Stream({ model, sample_rate: rate, encoding: "pcm_s16le" }, $("token").value, hear);
+async function refused({ code, message }) {
+  const status = code === "connection" ? await choices.load() : 0;
+  if (status === 401) return void ask();
+  problem(/[.?!]$/.test(message) ? message : `${message[0].toUpperCase()}${message.slice(1)}.`);
+}
+
+// A token is wanted.
+function ask() {
+  problem(choices.token ? "The server does not know this token." : "This server wants a token.");
+  $("choices").showPopover();
+  $("token").focus();
 }
 
 async function listen() {
-  if (!navigator.mediaDevices) throw new Error("browsers give the microphone to https pages and to localhost only");
-  const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: true };
-  const media = await navigator.mediaDevices.getUserMedia({ audio });
-  const context = new AudioContext();
-  await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
-  const node = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
-  const stop = () => {
-    node.port.onmessage = null;
-    media.getTracks().forEach((track) => track.stop());
-    context.close();
-  };
-  begin(context.sampleRate, true, once(stop));
-  $("microphone").textContent = "Stop";
-  $("microphone").setAttribute("aria-pressed", "true");
-  $("file").disabled = true;
-  node.port.onmessage = ({ data }) => {
-    current.stream.send(data);
-    show(data, context.sampleRate);
-  };
-  context.createMediaStreamSource(media).connect(node);
+  state("starting", "Opening the microphone");
+  const early = []; // pieces before the stream is there
+  const take = (samples) => (current ? sound(samples) : early.push(samples));
+  const microphone = await openMicrophone(choices, take, () => current && stop("The microphone was taken away."));
+  begin("live", microphone.rate, "pcm_s16le");
+  current.microphone = microphone;
+  early.splice(0).forEach(sound);
 }
 
-function once(work) {
-  let done = false;
-  return () => {
-    if (!done) work();
-    done = true;
-  };
-}
-
-async function play(file) {
-  const rate = 16000;
-  status(`reading ${file.name}`);
-  const context = new OfflineAudioContext(1, 1, rate); // decodes at this rate
-  const buffer = await context.decodeAudioData(await file.arrayBuffer());
-  const mono = new Float32Array(buffer.length);
-  for (let c = 0; c < buffer.numberOfChannels; c++) {
-    const channel = buffer.getChannelData(c);
-    for (let i = 0; i < mono.length; i++) mono[i] += channel[i] / buffer.numberOfChannels;
-  }
-  begin(rate, false, () => {});
+async function read(file) {
+  state("starting", `Opening ${file.name}`);
+  const { rate, exact, pieces } = await openRecording(file);
+  begin("file", rate, exact ? "pcm_s16le" : "pcm_f32le");
+  current.running = `Reading ${file.name}`;
+  name = file.name.replace(/\.[^.]*$/, "");
   const { stream } = current;
-  $("microphone").disabled = $("file").disabled = true;
-  for (let at = 0; at < mono.length && !stream.over; at += rate / 10) {
+  for await (const piece of pieces) {
     await stream.room();
-    if (stream.over) return;
-    stream.send(mono.subarray(at, at + rate / 10));
-    show(mono.subarray(at, at + rate / 10), rate);
+    if (stream.over || stream.finishing) return;
+    sound(piece);
   }
+  stop();
+}
+
+// End what is being heard; the last words follow. Asked once more: do not wait for them.
+function stop(why) {
+  const { stream, microphone } = current;
+  if (stream.finishing || !stream.resumeToken) return stream.abandon();
+  microphone?.stop();
+  level(-60);
+  state("ending", "Waiting for the last words");
   stream.finish();
+  if (why) problem(why);
 }
 
 function guarded(work) {
   return work.catch((error) => {
-    current?.stop();
-    status(error.name === "EncodingError" ? "this file holds no audio that the browser knows" : error.message, true);
+    current?.stream.abandon();
+    state("idle", "Stopped");
+    problem(error.message);
   });
 }
 
-function save(name, text) {
+function open(file) {
+  if (file && document.body.dataset.state === "idle") guarded(read(file));
+}
+
+function save(suffix, text) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
-  link.download = name;
+  link.download = `${name}.${suffix}`;
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-// Cues of at most 7 s and 84 characters, cut between words.
-export function subtitles(all) {
-  const cues = [];
-  for (const segment of all) {
-    let cue = null;
-    for (const word of segment.words) {
-      if (cue && (word.end - cue.start > 7 || cue.text.length + word.text.length > 83)) cue = null;
-      if (!cue) cues.push((cue = { start: word.start, end: word.end, text: word.text }));
-      else Object.assign(cue, { end: word.end, text: `${cue.text} ${word.text}` });
-    }
-  }
-  const time = (s) => new Date(Math.round(s * 1000)).toISOString().slice(11, 23).replace(".", ",");
-  return cues.map((cue, i) => `${i + 1}\n${time(cue.start)} --> ${time(Math.max(cue.end, cue.start + 0.1))}\n${cue.text}\n`).join("\n");
+$("microphone").addEventListener("click", () => {
+  if (current) stop();
+  else if (document.body.dataset.state === "idle") guarded(listen());
+});
+$("file").addEventListener("change", () => {
+  open($("file").files[0]);
+  $("file").value = "";
+});
+for (const kind of ["dragenter", "dragover"]) {
+  addEventListener(kind, (event) => {
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "copy";
+    document.body.classList.add("over");
+  });
 }
-
-$("microphone").onclick = () => {
-  if (!current) return void guarded(listen());
-  current.stop();
-  current.stream.finish();
-  $("microphone").disabled = true;
-};
-$("file").onchange = () => {
-  const [file] = $("file").files;
-  if (file && !current) guarded(play(file)).finally(() => ($("file").value = ""));
-};
-document.ondragover = (event) => {
-  event.preventDefault();
-  document.body.classList.add("over");
-};
-document.ondragleave = () => document.body.classList.remove("over");
-document.ondrop = (event) => {
+addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("over"));
+addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  if (file && !current) guarded(play(file));
-};
-$("txt").onclick = () => save("transcript.txt", segments.map((s) => s.text).join("\n") + "\n");
-$("srt").onclick = () => save("transcript.srt", subtitles(segments));
-$("clear").onclick = () => {
-  segments = [];
-  $("finals").replaceChildren();
-  for (const id of ["txt", "srt", "clear"]) $(id).disabled = true;
-};
+  open(event.dataTransfer.files[0]);
+});
+addEventListener("beforeunload", (event) => {
+  if (current?.kind === "live") event.preventDefault(); // a slip of the hand would end the captions
+});
+$("txt").addEventListener("click", () => save("txt", captions.text));
+$("srt").addEventListener("click", () => save("srt", subtitles(captions.segments)));
+$("clear").addEventListener("click", () => {
+  captions.clear();
+  timeline.clear();
+  offset = 0;
+  name = "captions";
+  $("seconds").value = clock(0);
+  $("latency").value = "–";
+  state("idle", "Ready");
+});
+$("dismiss").addEventListener("click", () => problem(null));
 
-async function models() {
-  const token = $("token").value;
-  const response = await fetch("v1/models", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
-  const names = response.ok ? (await response.json()).data.map((m) => m.id) : [];
-  $("model").replaceChildren(...names.map((name) => new Option(name)));
-  $("model").hidden = names.length < 2;
-}
-$("token").value = sessionStorage.getItem("token") ?? "";
-$("token").onchange = models;
-models();
+const status = await choices.load();
+if (status === 401) ask();
+else if (!status) problem("The server does not answer.");

@@ -2,39 +2,53 @@
 
 const PASSING = new Set(["busy", "full", "draining", "limit", "resumed"]);
 const LONGEST_PAUSE = 2000; // ms between attempts
-const PATIENCE = 30000; // ms of attempts before giving up
+const PATIENCE = 60000; // ms of attempts before giving up
+const STALL = 20000; // ms of silence, with audio unanswered, after which a connection counts as broken
 const BUFFERED = 1 << 18; // bytes on their way, beyond which a file waits
 
 export class Stream {
-  // `tell` is called with each message of the server, and with {type: "lost"} and {type: "error", code, message}.
+  // `start`: fields of the start message. `tell` is called with each message of the server, and with {type: "lost"},
+  // {type: "waiting", message} while the server takes no stream, and {type: "error", code, message} at a bad end.
   constructor(start, token, tell) {
     this.start = start;
     this.token = token;
     this.tell = tell;
     this.samples = 0;
+    this.acknowledged = 0; // samples
     this.seq = 0;
     this.kept = []; // [first sample, samples]
     this.finishing = this.over = this.open = false;
     this.pause = 100;
+    this.online = () => this.retry?.();
+    addEventListener("online", this.online);
+    this.watch = setInterval(() => this.check(), 2000);
     this.connect();
   }
 
+  get rate() {
+    return this.start.sample_rate;
+  }
+
   connect() {
+    this.retry = null;
     const url = new URL("v1/stream", location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url, ["riverrun.v1", ...(this.token ? [`bearer.${this.token}`] : [])]);
     this.socket = socket;
     this.refused = null;
+    this.reached = false;
+    this.heard = performance.now();
     socket.onopen = () => {
+      this.reached = true;
       const resume = this.resumeToken ? { token: this.resumeToken, seq: this.seq } : undefined;
       socket.send(JSON.stringify({ type: "start", ...this.start, resume }));
     };
-    socket.onmessage = ({ data }) => this.hear(JSON.parse(data));
-    socket.onclose = () => this.lost();
+    socket.onmessage = ({ data }) => socket === this.socket && this.hear(JSON.parse(data));
+    socket.onclose = () => socket === this.socket && this.lost();
   }
 
   send(samples) { // Float32Array, mono
-    const audio = Int16Array.from(samples, (x) => Math.max(-32768, Math.min(32767, Math.round(x * 32768))));
+    const audio = this.start.encoding === "pcm_f32le" ? samples.slice() : Int16Array.from(samples, integer);
     this.kept.push([this.samples, audio]);
     this.samples += audio.length;
     if (this.open) this.socket.send(audio);
@@ -49,7 +63,12 @@ export class Stream {
     if (this.open) this.socket.send('{"type":"finish"}');
   }
 
+  abandon() { // end without waiting for what the server has still to say
+    this.end({ type: "finished" });
+  }
+
   hear(message) {
+    this.heard = performance.now();
     if (message.type === "ready") {
       this.resumeToken = message.resume_token;
       this.acknowledge(message.audio_ms);
@@ -67,18 +86,24 @@ export class Stream {
       if (message.seq <= this.seq) return;
       this.seq = message.seq;
     }
-    if (message.type === "finished") {
-      this.over = true;
-      this.socket.close(1000);
-    }
-    this.tell(message);
+    if (message.type === "finished") this.end(message);
+    else this.tell(message);
   }
 
   acknowledge(milliseconds) {
-    const at = Math.round((milliseconds * this.start.sample_rate) / 1000);
+    const at = Math.round((milliseconds * this.rate) / 1000);
+    this.acknowledged = Math.max(this.acknowledged, at);
     this.kept = this.kept
       .filter(([first, audio]) => first + audio.length > at)
       .map(([first, audio]) => (first < at ? [at, audio.subarray(at - first)] : [first, audio]));
+  }
+
+  check() {
+    if (this.open && (this.kept.length || this.finishing) && performance.now() - this.heard > STALL) {
+      this.socket.onclose = null; // half-open: a close would wait for an answer
+      this.socket.close();
+      this.lost();
+    }
   }
 
   lost() {
@@ -86,15 +111,32 @@ export class Stream {
     if (this.over) return;
     this.since ??= performance.now();
     const waited = performance.now() - this.since;
-    const fatal = this.refused && !PASSING.has(this.refused.code);
-    if (fatal || waited > PATIENCE || (!this.resumeToken && !this.refused)) {
-      this.over = true;
-      const message = this.token ? "no connection; is the server there, and the token right?" : "no connection; does the server want a token?";
-      this.tell(this.refused ?? { type: "error", code: "connection", message });
+    const { refused } = this;
+    const anew = refused?.code === "resume-unknown" && !this.acknowledged; // all the audio is here: nothing is lost
+    if (anew) this.resumeToken = null;
+    const fatal = refused && !PASSING.has(refused.code) && !anew;
+    if (fatal || waited > PATIENCE || (!this.reached && !this.samples && !this.resumeToken)) {
+      this.end(refused ? { ...refused, type: "error" } : { type: "error", code: "connection", message: "There is no connection to the server." });
       return;
     }
-    this.tell({ type: "lost" });
-    setTimeout(() => this.connect(), this.pause * (0.5 + Math.random()));
+    this.tell(refused ? { type: "waiting", message: refused.message } : { type: "lost" });
+    this.retry = () => this.retry && this.connect();
+    setTimeout(this.retry, this.pause * (0.5 + Math.random()));
     this.pause = Math.min(2 * this.pause, LONGEST_PAUSE);
   }
+
+  end(message) {
+    if (this.over) return;
+    this.over = true;
+    this.open = false;
+    this.retry = null;
+    clearInterval(this.watch);
+    removeEventListener("online", this.online);
+    this.socket.close(1000);
+    this.tell(message);
+  }
+}
+
+function integer(x) {
+  return Math.max(-32768, Math.min(32767, Math.round(x * 32768)));
 }

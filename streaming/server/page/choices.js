@@ -1,0 +1,112 @@
+// What may be chosen: models and what they offer, as the server tells, and the microphone. Choices are remembered, the token only for
+// as long as the tab is open.
+
+import { microphones } from "./microphone.js";
+
+const $ = (id) => document.getElementById(id);
+const NAMES = { model: "model", language: "language", translate: "translate", policy: "policy", latency: "delay-choice", device: "device" };
+
+export class Choices {
+  // `changed` is called when there is something else to show.
+  constructor(changed) {
+    this.models = []; // {id, capabilities}
+    this.changed = changed;
+    this.saved = JSON.parse(localStorage.getItem("riverrun") ?? "{}");
+    $("cleanup").checked = Boolean(this.saved.cleanup);
+    $("token").value = sessionStorage.getItem("token") ?? "";
+    $("token").addEventListener("change", () => {
+      sessionStorage.setItem("token", $("token").value);
+      this.load();
+    });
+    $("choices").addEventListener("change", ({ target }) => {
+      if (target === $("token")) return;
+      for (const [name, id] of Object.entries(NAMES)) if (id === target.id) this.saved[name] = target.value;
+      this.saved.cleanup = $("cleanup").checked;
+      localStorage.setItem("riverrun", JSON.stringify(this.saved));
+      this.show();
+    });
+    $("choices").addEventListener("submit", (event) => event.preventDefault());
+    $("choices").addEventListener("toggle", ({ newState }) => newState === "open" && this.devices());
+  }
+
+  get token() {
+    return $("token").value;
+  }
+
+  get cleanup() {
+    return $("cleanup").checked;
+  }
+
+  get device() {
+    return $("device").value;
+  }
+
+  // Fields of the start message.
+  get start() {
+    const value = (id) => ($(id).value && !$(id).closest("label").hidden ? $(id).value : undefined);
+    return {
+      model: $("model").value || undefined,
+      language: value("language"),
+      translate_to: value("translate"),
+      policy: value("policy"),
+      latency_ms: value("delay-choice") && Number(value("delay-choice")),
+    };
+  }
+
+  // Ask the server for its models; the HTTP status.
+  async load() {
+    const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
+    const response = await fetch("v1/models", { headers }).catch(() => null);
+    if (response?.ok) this.models = (await response.json()).data;
+    this.show();
+    return response?.status ?? 0;
+  }
+
+  // What a stream has told of its model.
+  learn(capabilities) {
+    const model = this.models.find(({ id }) => id === capabilities.model);
+    if (model && !model.capabilities) {
+      model.capabilities = capabilities;
+      this.show();
+    }
+  }
+
+  show() {
+    fill("model", this.models.map(({ id }) => [id, id]), this.saved.model, 2);
+    const model = this.models.find(({ id }) => id === $("model").value)?.capabilities ?? {};
+    const { languages = [], translation = [], policies = [], latencies_ms = [], latency_ms } = model;
+    fill("language", languages.map((code) => [code, language(code)]), this.saved.language, 2);
+    fill("translate", [["", "nothing, write what is said"], ...translation.map((code) => [code, language(code)])], this.saved.translate, 2);
+    fill("policy", $("translate").value ? policies.map((name) => [name, name]) : [], this.saved.policy, 1);
+    fill("delay-choice", latencies_ms.map((ms) => [String(ms), `${ms} ms${ms === latency_ms ? ", as trained for" : ""}`]), this.saved.latency ?? String(latency_ms), 2);
+    const to = this.start.translate_to, ms = this.start.latency_ms ?? latency_ms;
+    this.heard = $("language").value || languages[0];
+    this.written = to ?? this.heard;
+    const parts = [$("model").value, to ? `to ${language(to)}` : languages.length > 1 && language(this.heard), ms && `${ms} ms`];
+    $("chosen").textContent = parts.filter(Boolean).join(" · ") || "Settings";
+    this.changed();
+  }
+
+  async devices() {
+    const found = await microphones();
+    fill("device", [["", "Default"], ...found.map(({ deviceId, label }) => [deviceId, label])], this.saved.device, 0);
+  }
+}
+
+// Options of a select; its label is hidden where there is nothing to choose.
+function fill(id, options, wanted, least) {
+  const select = $(id);
+  select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  if (options.some(([value]) => value === wanted)) select.value = wanted;
+  select.closest("label").hidden = options.length < least;
+}
+
+const named = new Intl.DisplayNames(["en"], { type: "language" });
+
+function language(code) {
+  try {
+    return named.of(code);
+  } catch {
+    return code; // not a code of BCP 47
+  }
+}
