@@ -87,6 +87,13 @@ class ChunkedAttention(StreamingModule):
             )  # fmt: skip
         return self.out(y.flatten(2))
 
+    def weights(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Attention weights (B, heads, T, T) over whole inputs (B, T, dim) under a mask (B, T, T), computed openly: for looking at them."""
+        q, k, _ = (t.transpose(1, 2) for t in self._heads(x))
+        q, k, bias = self.position(q, k, 0)
+        scores = q @ k.mT * q.shape[-1] ** -0.5
+        return (scores if bias is None else scores + bias).masked_fill(~mask[:, None], -torch.inf).softmax(-1)
+
     def init_state(self, slots: int, like: Tensor) -> KeysValues:
         empty = like.new_zeros(slots, self.context.ring(), self.out.in_features)
         return KeysValues(empty, empty.clone(), torch.zeros(slots, dtype=torch.long, device=like.device))

@@ -14,7 +14,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Position tables kept of each kind.
 TABLES = 64
@@ -99,8 +100,9 @@ def _kept(make: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(make)
     def get(*key: P.args, **options: P.kwargs) -> T:
-        if key in tables:
-            return tables[key]
+        found = tables.get(key)
+        if found is not None:
+            return found
         table = make(*key, **options)
         if not torch.compiler.is_compiling():
             if len(tables) >= TABLES:
