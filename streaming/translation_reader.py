@@ -154,7 +154,7 @@ class TranslationReader:
             clock = max(clock, (looks[0] if looks else at_ms) / 1000)
             end = max(clock, (max(looks) + self._frame_ms if looks else at_ms) / 1000)
             score = math.exp(min(sum(item.score for item, _ in group) / len(group), 0.0))
-            emitted = at_ms if all(written for _, written in group) else None
+            emitted = group[0][0].at_ms if group[0][1] else None  # punctuation may follow later, or stand behind it in the tail
             if text:
                 words.append(Word(text, round(clock, 3), round(end, 3), round(score, 4), emitted, looks[0] if looks else None))
         return tuple(words)

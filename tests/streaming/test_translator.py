@@ -125,6 +125,8 @@ def test_the_scheduler_runs_translation() -> None:
             await two.flush("so far")
             for at in range(0, len(audio), 7000):
                 await one.push(audio[at : at + 7000])
+            while one.ready:
+                await asyncio.sleep(0.001)
             await one.finish()
             await two.finish()
             return [e async for e in one], [e async for e in two]
@@ -136,11 +138,10 @@ def test_the_scheduler_runs_translation() -> None:
     here = two[: two.index(Flushed("so far"))]
     assert (text(here), here[-1].text) == ("eins zwei drei.", "vier sechs achso")  # the flush shows all that is not final yet
     stream = Stream(translator)
-    stream.restore(saved[1].data)
-    assert stream.push(audio[saved[1].samples :]) + stream.finish() != []
-    before = [e for e in one[: one.index(saved[1])] if isinstance(e, Final | Endpoint)]
-    stream.restore(saved[1].data)
-    assert alone[: len(before)] == before
+    stream.restore(saved[0].data)
+    later = stream.push(audio[saved[0].samples :]) + stream.finish()
+    before = [e for e in one[: one.index(saved[0])] if isinstance(e, Final | Endpoint)]
+    assert before + [e for e in later if isinstance(e, Final | Endpoint)] == alone
 
 
 def test_damaged_states_are_refused() -> None:
@@ -246,7 +247,8 @@ def test_stable_text_never_changes_and_words_add_up(policy: str, words: list[int
         if isinstance(event, Partial):
             assert len(stable) <= event.stable <= len(event.text)
             stable = event.text[: event.stable]
-            assert stable.replace(" ", "") == "".join(w.text for w in event.words if w.emitted_ms is not None)
+            written = "".join(w.text for w in event.words if w.emitted_ms is not None)
+            assert written.removesuffix(".") == stable.replace(" ", "").removesuffix(".")  # a full stop may yet follow
         else:
             assert all(w.emitted_ms is not None for w in event.words)
             stable, segment, clock = "", segment + 1, event.words[-1].start
