@@ -120,12 +120,12 @@ class TranslationAgent(SpeechToTextAgent):
 def _attention_model(args: Namespace) -> AttentionModel:
     loaded = _resolve(args.model_loader)(args.model, device=args.device)
     if hasattr(loaded, "attention_model"):
-        return loaded.attention_model(args.latency_ms)  # type: ignore[no-any-return]
+        return loaded.attention_model(args.latency_ms)
     if not hasattr(loaded, "generate"):
         raise PolicyError(f"{args.model} does not translate: give a model that does")
     if args.latency_ms is not None:
         raise PolicyError(f"{args.model} has one latency only: leave --latency-ms out")
-    return loaded  # type: ignore[no-any-return]
+    return loaded
 
 
 def _resolve(path: str) -> Any:
