@@ -18,6 +18,8 @@ from .errors import CorpusError
 from .reader import Limits, Reader, collect
 
 _UNPACKED = "unpacked"
+# Options that make no other corpus, and those that `Limits` holds.
+_NO_SETTINGS = {"source", "out", "checksum", "jobs", "licence", "url", "longest", "unlabelled"}
 
 
 def parser(corpus: type[Reader]) -> argparse.ArgumentParser:
@@ -35,6 +37,8 @@ def parser(corpus: type[Reader]) -> argparse.ArgumentParser:
     limits = Limits()
     add("--longest", type=float, default=limits.longest_s, metavar="S", help="longer utterances are left out (default: %(default)g s)")
     add("--unlabelled", action="store_true", help="take utterances without text, too")
+    add("--licence", default=corpus.licence, help="to be noted in the corpus (default: %(default)s)")
+    add("--url", default=corpus.url, help="where it comes from, to be noted in the corpus (default: %(default)s)")
     add("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="worker processes (default: %(default)s)")
     corpus.add_options(result)
     return result
@@ -69,8 +73,8 @@ def pack(corpus: type[Reader], options: argparse.Namespace) -> Summary:
     if len(options.source) > max(1, len(archives)):
         raise CorpusError("give one folder, or archives")
     limits = Limits(longest_s=options.longest, unlabelled=options.unlabelled)
-    own = {key: value for key, value in vars(options).items() if key not in ("source", "out", "checksum", "jobs", "longest", "unlabelled")}
-    settings = {"corpus": corpus.name, **{key: str(value) for key, value in own.items()}, "limits": dataclasses.asdict(limits)}
+    own = {key: str(value) for key, value in vars(options).items() if key not in _NO_SETTINGS}
+    settings = {"corpus": corpus.name, **own, "limits": dataclasses.asdict(limits)}
     driver = Driver(options.out, settings | {"archives": [archive.name for archive in archives]}, jobs=options.jobs)
     unpacked = options.out / _UNPACKED
     if driver.finished and archives:
@@ -84,7 +88,7 @@ def pack(corpus: type[Reader], options: argparse.Namespace) -> Summary:
     summary = driver.run(
         tasks,
         partial(Decoder, reader.folder, reader.sample_rate, limits),
-        about=about(reader, options.split) | {"archives": records},
+        about=_about(corpus, options) | {"archives": records},
         skipped=[dataclasses.asdict(one) for one in skipped],
         progress=show_progress(),
     )
@@ -93,9 +97,9 @@ def pack(corpus: type[Reader], options: argparse.Namespace) -> Summary:
     return summary
 
 
-def about(reader: Reader, splits: Sequence[str]) -> dict[str, Any]:
-    """What ``about.json`` says of a corpus's origin."""
-    return {"name": reader.name, "title": reader.title, "licence": reader.licence, "url": reader.url, "splits": list(splits)}
+def _about(corpus: type[Reader], options: argparse.Namespace) -> dict[str, Any]:
+    origin = {"name": corpus.name, "title": corpus.title, "licence": options.licence, "url": options.url}
+    return {**origin, "splits": options.split}
 
 
 def _digests(given: Sequence[str]) -> dict[str, str]:

@@ -75,17 +75,17 @@ class Driver:
         note = self.out / "plan.json"
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            if not note.exists():
-                if any(self.out.iterdir()):
-                    raise CorpusError(f"{self.out} holds other files; give an empty or new folder")
-                write_json(note, plan)
-            known = json.loads(note.read_text(encoding="utf-8"))
+            names = {path.name for path in self.out.iterdir()}
+            if names and note.name not in names:
+                raise CorpusError(f"{self.out} holds other files; give an empty or new folder")
+            known = json.loads(note.read_text(encoding="utf-8")) if names else {}
+            begun = names - {note.name, "lock"}
+            if begun and any(known.get(key, value) != value for key, value in plan.items()):
+                raise CorpusError(f"{self.out} holds a corpus of other utterances or settings; give another folder, or delete it")
+            if known | plan != known:
+                write_json(note, known | plan)
         except OSError as error:
             raise CorpusError(f"{self.out}: {(error.strerror or str(error)).lower()}") from None
-        if not isinstance(known, dict) or any(known.get(key, value) != value for key, value in plan.items()):
-            raise CorpusError(f"{self.out} holds a corpus of other utterances or settings; give another folder, or delete it")
-        if plan.keys() - known.keys():
-            write_json(note, known | plan)
 
     @property
     def finished(self) -> bool:
@@ -111,8 +111,22 @@ class Driver:
             progress: called with (done, of) now and then.
 
         Raises:
-            CorpusError: the folder holds another corpus, nothing could be made, or workers crash again and again.
+            CorpusError: the folder holds another corpus, another run is at work in it, it cannot be written to, nothing could be made,
+                or workers crash again and again.
         """
+        try:
+            return self._run(tasks, start, about, skipped, progress or (lambda done, of: None))
+        except OSError as error:
+            raise CorpusError(f"cannot write to {self.out}: {(error.strerror or str(error)).lower()}") from None
+
+    def _run(
+        self,
+        tasks: Sequence[Task],
+        start: Start,
+        about: Mapping[str, Any],
+        skipped: Sequence[dict[str, Any]],
+        progress: Callable[[int, int], None],
+    ) -> Summary:
         self._claim({"sha256": _digest(tasks)})
         with (self.out / "lock").open("w") as lock:
             try:
@@ -122,7 +136,7 @@ class Driver:
             if not self.finished:
                 done = {row["id"] for row in (*self._gather("part"), *self._gather("left"))}
                 try:
-                    self._make([task for task in tasks if task.id not in done], start, len(done), progress or (lambda done, of: None))
+                    self._make([task for task in tasks if task.id not in done], start, len(done), progress)
                 finally:
                     for scratch in self.out.glob("scratch-*"):
                         shutil.rmtree(scratch, ignore_errors=True)
@@ -208,14 +222,16 @@ class Driver:
         write_rows(self.out / "skipped.jsonl", skips)
         totals = {"utterances": len(clips), "hours": round(seconds / 3600, 4), "skipped": len(skips), "speakers": len(speakers)}
         hours = {"hours_by_engine": {name: round(hours, 4) for name, hours in sorted(engines.items())}} if engines else {}
-        write_json(self.out / "about.json", {**about, **totals, **hours})
-        write_lines(self.out / "manifest.jsonl", (clips[task.id] for task in tasks if task.id in clips))
+        lines = [clips[task.id] for task in tasks if task.id in clips]
+        digest = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+        write_json(self.out / "about.json", {**about, **totals, **hours, "manifest_sha256": digest})
+        write_lines(self.out / "manifest.jsonl", lines)
         for path in (*parts, self.out / f"audio-{_CRASHED:03d}.raw"):
             path.unlink()
 
     def _let_go(self) -> None:
-        """Give up the claim on a folder that holds nothing of worth, so that other settings can be tried."""
-        for pattern in ("plan.json", "lock", "part-*.jsonl", "left-*.jsonl", "audio-*.raw"):
+        """Clear a folder that holds nothing of worth, so that other settings can be tried in it."""
+        for pattern in ("part-*.jsonl", "left-*.jsonl", "audio-*.raw"):
             for path in self.out.glob(pattern):
                 path.unlink()
 

@@ -43,10 +43,9 @@ class LibriSpeech(Reader):
         for table in tables:
             speaker = table.parent.parent.name
             extra = {"chapter": table.parent.name} | ({"gender": genders[speaker]} if speaker in genders else {})
-            for line in read_lines(table):
-                id, _, text = line.partition(" ")
+            texts = dict(line.partition(" ")[::2] for line in read_lines(table))
+            for id, text in texts.items():
                 yield Recorded(id, self.relative(table.with_name(f"{id}.flac")), text, "en", speaker, extra=extra)
-            texts = {line.partition(" ")[0] for line in read_lines(table)}
             for audio in sorted(table.parent.glob("*.flac")):
                 if audio.stem not in texts:
                     yield Skipped(audio.stem, f"{table.name} has no text for it")

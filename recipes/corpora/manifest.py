@@ -33,12 +33,6 @@ class OwnLayout(Reader):
         parser.add_argument("--held-out-last", type=int, default=0, metavar="N", help="the last N lines are the split dev")
         parser.add_argument("--held-out-speakers", nargs="+", default=[], metavar="NAME", help="these speakers are the split dev")
         parser.add_argument("--lang", default="en", help="language of lines that do not say it (default: %(default)s)")
-        parser.add_argument("--licence", help="to be noted in the corpus")
-        parser.add_argument("--url", help="where the recordings come from, to be noted in the corpus")
-
-    def __init__(self, folder: Path, options: argparse.Namespace):
-        super().__init__(folder, options)
-        self.licence, self.url = options.licence or self.licence, options.url or self.url
 
     def read(self, split: str) -> Iterator[Recorded | Skipped]:
         """See `Reader.read`."""

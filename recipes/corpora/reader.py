@@ -66,8 +66,8 @@ class Reader(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    licence: str
-    url: str
+    licence: ClassVar[str]
+    url: ClassVar[str]
     splits: ClassVar[tuple[str, ...]]
     sample_rate: ClassVar[int | None] = None
     digests: ClassVar[Mapping[str, str]] = {}

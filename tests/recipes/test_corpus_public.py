@@ -1,4 +1,5 @@
 import fcntl
+import hashlib
 import json
 import shutil
 import signal
@@ -120,7 +121,7 @@ def rows(out: Path) -> list[dict[str, Any]]:
         (
             OwnLayout,
             publishers.own,
-            ["--licence", "CC0"],
+            ["--licence", "CC0", "--url", "x"],
             [
                 {"id": "a", "text": "One.", "lang": "en", "speaker": "x", "mood": "calm", "duration": 1.0},
                 {"id": "d", "text": "Two.", "lang": "en", "speaker": "y", "duration": 1.0},
@@ -150,8 +151,9 @@ def test_a_publishers_layout_becomes_a_checked_corpus(
     for id, reason in skipped.items():
         assert left[id].startswith(reason)
     about = json.loads((out / "about.json").read_text())
-    assert about["licence"] and about["url"] and about["name"] == corpus.name
+    assert (about["name"], about["licence"]) == (corpus.name, "CC0" if "CC0" in options else corpus.licence)
     assert (about["utterances"], about["skipped"]) == (len(expected), len(skipped))
+    assert about["manifest_sha256"] == hashlib.sha256((out / "manifest.jsonl").read_bytes()).hexdigest()
     packed = PackedCorpus(out)
     assert not packed.skipped
     for utterance in packed:
@@ -162,7 +164,7 @@ def test_a_publishers_layout_becomes_a_checked_corpus(
 
 
 def options(**given: Any) -> Namespace:
-    return Namespace(**{"lang": None, "held_out_last": 0, "held_out_speakers": [], "licence": None, "url": None, "target": "de", **given})
+    return Namespace(**{"lang": None, "held_out_last": 0, "held_out_speakers": [], "target": "de", **given})
 
 
 def ids(reader: Reader, split: str) -> list[str]:
@@ -300,6 +302,12 @@ def test_archives_that_are_broken_or_reach_outside_are_refused(tmp_path: Path, c
     assert "give one folder, or archives" in capsys.readouterr().err
     assert pack(LjSpeech, tmp_path / "none", out=tmp_path / "other2") == 2
     assert "no such folder or archive" in capsys.readouterr().err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    assert pack(LjSpeech, tmp_path, out=tmp_path / "full") == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert pack(LjSpeech, tmp_path, out=tmp_path / "full/file") == 2
+    assert "full/file: file exists" in capsys.readouterr().err
 
 
 def test_other_settings_need_another_folder_unless_nothing_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -320,9 +328,9 @@ def test_other_settings_need_another_folder_unless_nothing_was_made(tmp_path: Pa
 
 def test_a_killed_run_is_taken_up_again(tmp_path: Path) -> None:
     chapter = tmp_path / "LibriSpeech/dev-clean/1/2"
-    names = [f"1-2-{number:04d}" for number in range(300)]
+    names = [f"1-2-{number:04d}" for number in range(150)]
     for index, name in enumerate(names):
-        tone(chapter / f"{name}.flac", 16000, 0.5 + 0.001 * index)
+        tone(chapter / f"{name}.flac", 16000, 0.5 + 0.002 * index)
     write(chapter / "1-2.trans.txt", *(f"{name} A{index}" for index, name in enumerate(names)))
     command = [sys.executable, "-m", "riverrun.recipes.corpora.librispeech", "--source", str(tmp_path / "LibriSpeech")]
     command += ["--split", "dev-clean", "--jobs", "2", "--out"]
@@ -337,7 +345,7 @@ def test_a_killed_run_is_taken_up_again(tmp_path: Path) -> None:
     for out in ("killed", "whole"):
         assert subprocess.run([*command, str(tmp_path / out)], capture_output=True).returncode == 0
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
-    assert len(rows(tmp_path / "whole")) == 300
+    assert len(rows(tmp_path / "whole")) == 150
     killed, whole = (PackedCorpus(tmp_path / name) for name in ("killed", "whole"))
     for one, other in zip(killed, whole, strict=True):
         assert np.array_equal(killed.samples_of(one), whole.samples_of(other))
