@@ -67,6 +67,10 @@ class AveragedModule(lightning.LightningModule, Generic[N]):
             optimizer.found_inf = (~norm.isfinite()).float()  # a step that would spoil the weights is left out, on the device
         elif norm.device.type == "cpu" and not norm.isfinite():
             optimizer.zero_grad()
+        elif norm.device.type != "cpu":
+            for _, parameter in self.learned():
+                if parameter.grad is not None:  # clipping has spread a NaN to all of them: no gradient, without a look from the host
+                    parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         o = self.optimisation
