@@ -37,10 +37,18 @@ def main() -> None:
     try:
         command_line()
     except ValueError as error:
-        if not type(error).__module__.startswith("riverrun."):
+        if not raised_by_riverrun(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def raised_by_riverrun(error: BaseException) -> bool:
+    """Whether our own code raised it: then it says what the user can mend."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and str(frame.tb_frame.f_globals.get("__name__")).startswith("riverrun.")
 
 
 if __name__ == "__main__":

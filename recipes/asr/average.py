@@ -18,6 +18,8 @@ from torch import Tensor
 
 from riverrun.speech.bundle import load_bundle, save_bundle
 
+from .sigma import plain
+
 
 def weights_of(path: Path, raw: bool = False) -> dict[str, Tensor]:
     """Weights of a bundle (a folder) or of a checkpoint (a file), in float32.
@@ -29,7 +31,7 @@ def weights_of(path: Path, raw: bool = False) -> dict[str, Tensor]:
         return {name: tensor.float() for name, tensor in load_file(path / "model.safetensors").items()}
     prefix = "model." if raw else "averaged."
     state = torch.load(path, map_location="cpu", weights_only=True).get("state_dict", {})
-    found = {name.removeprefix(prefix): tensor.float() for name, tensor in state.items() if name.startswith(prefix)}
+    found = plain({name.removeprefix(prefix): tensor.float() for name, tensor in state.items() if name.startswith(prefix)})
     if not found:
         raise ValueError(f"{path} is no checkpoint of riverrun.recipes.asr")
     return found

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytorch_lightning as lightning
 
 from riverrun.speech.bundle import FORMAT, BundleConfig, save_bundle
-from riverrun.speech.tokenizer import Tokenizer
 
 from ..training import AveragedModule
+from .data import read_tokenizer
 from .errors import TrainingError
 from .module import AsrModule
 
@@ -31,7 +31,7 @@ class KeepBundle(lightning.Callback):
     def __init__(
         self, folder: str, tokenizer: str, name: str, every: int = 1000, languages: tuple[str, ...] = ("en",), licence: str = "Apache-2.0"
     ):
-        self.folder, self.tokenizer, self.every = Path(folder), Tokenizer.from_file(Path(tokenizer)), every
+        self.folder, self.tokenizer, self.every = Path(folder), read_tokenizer(tokenizer), every
         self.name, self.languages, self.licence = name, languages, licence
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: object) -> None:
@@ -46,7 +46,7 @@ class KeepBundle(lightning.Callback):
         """Write the bundle as the averaged weights stand now."""
         if not isinstance(module, AsrModule):
             raise TypeError(f"KeepBundle keeps models of AsrModule, not of {type(module).__name__}")
-        model = module.averaged
+        model = module.finished()
         config = BundleConfig(
             format=FORMAT,
             name=self.name,

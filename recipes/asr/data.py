@@ -70,7 +70,7 @@ class AsrData(lightning.LightningDataModule):
         super().__init__()
         if watch is not None and hours_on_device is None:
             raise TrainingError("data.watch needs data.hours_on_device: the memory that new corpora take turns in")
-        self.tokenizer = Tokenizer.from_file(Path(tokenizer))
+        self.tokenizer = read_tokenizer(tokenizer)
         self.hours_on_device = hours_on_device
         self.buckets = sorted(buckets or [2.56, 3.84, 5.76, 7.68, 10.88, 16.0])
         self.budget_s, self.speed, self.seed = budget_s, speed, seed
@@ -191,6 +191,19 @@ class AsrData(lightning.LightningDataModule):
             raise TrainingError("a batch arrived before its corpus was loaded")
         index, speed, samples, most = batch
         return self._corpus.batch(index, samples, speed, most)
+
+
+def read_tokenizer(path: str) -> Tokenizer:
+    """A sentencepiece model.
+
+    Raises:
+        TrainingError: it cannot be used.
+    """
+    try:
+        return Tokenizer.from_file(Path(path))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TrainingError(f"the tokenizer {path} cannot be used: {reason}; a bundle's tokenizer.model will do") from None
 
 
 __all__ = ["AsrData", "Batch", "DeviceCorpus", "Plan", "Source"]

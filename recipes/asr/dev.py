@@ -115,11 +115,14 @@ class Heard(NamedTuple):
 
 
 @torch.no_grad()
-def hear(model: Recogniser, batch: DevBatch, measuring: Measuring, latency: str) -> Heard:
-    """Recognise a batch in float32, each recording as a whole under the context of ``latency``."""
+def hear(model: Recogniser, batch: DevBatch, measuring: Measuring, latency: str, depth: int | None = None, pool: int = 1) -> Heard:
+    """Recognise a batch in float32, each recording as a whole under the context of ``latency``.
+
+    ``depth`` and ``pool`` are those of an encoder that is still growing; frames of labels then count pooled frames.
+    """
     with torch.autocast(batch.audio.device.type, enabled=False):
         features, frames = model.normalise(*model.features(batch.audio, batch.samples))
-        encoded, lengths = model.encoder(features, frames, measuring.context(latency))
+        encoded, lengths = model.encoder(features, frames, measuring.context(latency), depth=depth, pool=pool)
         search = make_search(model, measuring.search, measuring.beam, measuring.head, never_settle=True)
         output, counts = search(encoded, lengths)
     output, counts = type(output)(*(field.cpu() for field in output)), counts.cpu()

@@ -6,11 +6,10 @@ import logging
 
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from riverrun.speech.bundle import load_any
-from riverrun.speech.losses import ctc_loss, transducer_loss
-from riverrun.speech.losses.smoothing import uniform_divergence
+from riverrun.speech.losses.pruned import SimpleJoiner, implementation
 from riverrun.speech.models import Recogniser, RecogniserConfig, Translator
 
 from ..training import SpeechModule
@@ -18,10 +17,17 @@ from .corpus import Batch
 from .data import AsrData
 from .dev import DevBatch, Heard, Measuring, hear, text_of, word_errors
 from .errors import TrainingError
+from .growth import Growth
+from .objective import losses_of
 from .options import Augmentation, Compilation, Contexts, Objective, Optimisation
 from .pictures import alignment
+from .sigma import plain, reparametrise
 
 log = logging.getLogger(__name__)
+
+# what a configuration does not mention; immutable, and no Optional, for whose parts the command line could not say what is wrong
+_OPTIMISATION, _AUGMENTATION, _OBJECTIVE, _CONTEXTS = Optimisation(), Augmentation(), Objective(), Contexts()
+_COMPILATION, _MEASURING, _GROWTH = Compilation(), Measuring(), Growth()
 
 
 class AsrModule(SpeechModule[Recogniser]):
@@ -35,6 +41,8 @@ class AsrModule(SpeechModule[Recogniser]):
         contexts: chunk sizes and left contexts that are drawn from.
         compilation: what is compiled.
         measuring: how development sets are heard.
+        growth: how the encoder grows.
+        sigma_reparam: put the encoder's linear layers under `riverrun.recipes.asr.sigma.SigmaReparam`.
         init: a bundle whose weights training begins with: its name or folder.
         seed: of everything that is drawn.
     """
@@ -42,16 +50,17 @@ class AsrModule(SpeechModule[Recogniser]):
     def __init__(
         self,
         model: RecogniserConfig,
-        optimisation: Optimisation | None = None,
-        augmentation: Augmentation | None = None,
-        objective: Objective | None = None,
-        contexts: Contexts | None = None,
-        compilation: Compilation | None = None,
-        measuring: Measuring | None = None,
+        optimisation: Optimisation = _OPTIMISATION,
+        augmentation: Augmentation = _AUGMENTATION,
+        objective: Objective = _OBJECTIVE,
+        contexts: Contexts = _CONTEXTS,
+        compilation: Compilation = _COMPILATION,
+        measuring: Measuring = _MEASURING,
+        growth: Growth = _GROWTH,
+        sigma_reparam: bool = False,
         init: str | None = None,
         seed: int = 1,
     ):
-        objective = objective or Objective()
         if beyond := [n for n in objective.intermediate if not 1 <= n < model.encoder.layers]:
             raise TrainingError(
                 f"objective.intermediate names layer {beyond[0]}; the encoder's inner layers are 1 to {model.encoder.layers - 1}"
@@ -61,9 +70,34 @@ class AsrModule(SpeechModule[Recogniser]):
         network = Recogniser(model)
         if init is not None:
             begin_with(network, init)
-        super().__init__(network, Recogniser(model), optimisation, augmentation, contexts, compilation, init is not None, seed)
-        self.objective, self.measuring = objective, measuring or Measuring()
+        average = Recogniser(model)
+        if sigma_reparam:
+            reparametrise(network.encoder.layers, keep=init is not None)
+            reparametrise(average.encoder.layers)
+        super().__init__(network, average, optimisation, augmentation, contexts, compilation, init is not None, seed)
+        self.objective, self.measuring, self.growth = objective, measuring, growth
+        self.sigma_reparam = sigma_reparam
+        self.simple: SimpleJoiner | None = None
+        if objective.transducer != "full" and model.transducer is not None:
+            implementation(objective.transducer if objective.transducer == "k2" else "own")  # if it is missing, say so now
+            self.simple = SimpleJoiner(model.encoder.dim, model.transducer.dim, model.vocabulary)
         self._errors: dict[tuple[str, str], Tensor] = {}
+
+    def learned(self) -> list[tuple[str, nn.Parameter]]:
+        return super().learned() + ([] if self.simple is None else list(self.simple.named_parameters("simple")))
+
+    def on_train_batch_end(self, *_: object) -> None:
+        super().on_train_batch_end()
+        if self.sigma_reparam:  # an average of weights has nearly their singular vectors
+            torch._foreach_copy_(list(self.averaged.encoder.buffers()), list(self.model.encoder.buffers()))
+
+    def finished(self) -> Recogniser:
+        """The averaged network as it is shipped, without what only training needs."""
+        if not self.sigma_reparam:
+            return self.averaged
+        network = Recogniser(self.averaged.config).eval()
+        network.load_state_dict(plain(self.averaged.state_dict()))
+        return network
 
     def training_step(self, batch: Batch, _: int) -> dict[str, Tensor]:
         self.seed_step()
@@ -74,46 +108,13 @@ class AsrModule(SpeechModule[Recogniser]):
             if number in self.objective.intermediate:
                 inner.append(x)
 
-        encoded, lengths = self.model.encoder(features, frames, self.draw_context(), keep, dense=not self.compilation.window_kernel)
-        losses = self.losses(encoded, inner, lengths, batch)
+        depth, pool = self.growth.at(self.global_step)
+        dense = not self.compilation.window_kernel
+        encoded, lengths = self.model.encoder(features, frames, self.draw_context(), keep, depth, pool, dense)
+        losses = losses_of(self.model, self.simple, self.objective, encoded, inner, lengths, batch, self.global_step)
         for name, value in losses.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name != "loss")
         return losses
-
-    def losses(self, encoded: Tensor, inner: list[Tensor], lengths: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Each loss by name, and their weighted sum ``loss``.
-
-        Args:
-            encoded: (B, T, dim) the encoder's output.
-            inner: outputs (B, T, dim) of inner layers.
-            lengths: (B,) real frames.
-            batch: labels and their counts.
-        """
-        o, model = self.objective, self.model
-        losses: dict[str, Tensor] = {}
-        total = encoded.new_zeros((), dtype=torch.float32)
-        if model.ctc is not None:
-            logits = model.ctc(encoded)
-            losses["ctc"] = ctc = ctc_loss(logits, lengths, batch.labels, batch.counts)
-            if inner:
-                n = len(inner)
-                losses["intermediate"] = ctc_loss(
-                    model.ctc(torch.cat(inner)), lengths.repeat(n), batch.labels.repeat(n, 1), batch.counts.repeat(n)
-                )
-                ctc = (1 - o.intermediate_share) * ctc + o.intermediate_share * losses["intermediate"]
-            if o.smoothing:
-                ctc = ctc + o.smoothing * uniform_divergence(logits, lengths)
-            total = total + (ctc if model.joiner is None else o.ctc * ctc)
-        if model.joiner is not None:
-            heard = batch.labels
-            if o.label_dropout:
-                heard = heard.masked_fill(torch.rand(heard.shape, device=heard.device) < o.label_dropout, 0)
-            predicted = model.predict(heard, batch.counts)
-            losses["transducer"] = transducer_loss(
-                model.joiner, encoded, predicted, lengths, batch.labels, batch.counts, fastemit=o.fastemit
-            )
-            total = total + losses["transducer"]
-        return {**losses, "loss": total}
 
     def validation_step(self, batch: DevBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._measure(batch, list(self.data.dev_sets)[dataloader_idx], picture=batch_idx == 0)
@@ -147,7 +148,7 @@ class AsrModule(SpeechModule[Recogniser]):
 
     def _measure(self, batch: DevBatch, name: str, picture: bool) -> None:
         for latency in self.measuring.latencies:
-            heard = hear(self.averaged, batch, self.measuring, latency)
+            heard = hear(self.averaged, batch, self.measuring, latency, *self.growth.at(self.global_step))
             texts = [text_of(labels, self.data.tokenizer) for labels in heard.labels]
             counts = torch.tensor([word_errors(wanted, said) for wanted, said in zip(batch.texts, texts, strict=True)]).sum(0)
             self._errors[name, latency] = self._errors.get((name, latency), torch.zeros_like(counts)) + counts

@@ -97,7 +97,13 @@ class Objective:
     """The losses and their weights.
 
     Attributes:
-        ctc: weight of CTC, where there is a transducer too; the transducer's is 1.
+        transducer: how it is trained: "full", "pruned" (see `riverrun.speech.losses.pruned`) or "k2" (pruned, by k2).
+        reach: label positions on a frame that a pruned transducer is trained on.
+        simple: weight of the joiner that prunes, from step ``pruned_warmup`` on; before, it falls from 1.
+        pruned_warmup: see ``simple``.
+        attention: weight of the attention decoder.
+        label_smoothing: of its labels.
+        ctc: weight of CTC where there is another head; the transducer's is 1.
         intermediate: encoder layers, counted from 1, whose output the CTC head reads as well (Lee & Watanabe 2021,
             "Intermediate loss regularization for CTC-based speech recognition").
         intermediate_share: their share of the CTC loss.
@@ -106,6 +112,12 @@ class Objective:
         fastemit: λ of FastEmit.
     """
 
+    transducer: str = "full"
+    reach: int = 5
+    simple: float = 0.5
+    pruned_warmup: int = 2000
+    attention: float = 0.7
+    label_smoothing: float = 0.1
     ctc: float = 0.5
     intermediate: tuple[int, ...] = ()
     intermediate_share: float = 0.3
@@ -114,6 +126,8 @@ class Objective:
     fastemit: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.transducer not in ("full", "pruned", "k2"):
+            raise TrainingError(f"objective.transducer must be full, pruned or k2, not {self.transducer!r}")
         if not 0 <= self.intermediate_share < 1:
             raise TrainingError(f"objective.intermediate_share must be at least 0 and less than 1, not {self.intermediate_share}")
 

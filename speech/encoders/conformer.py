@@ -207,7 +207,7 @@ class ConformerEncoder(StreamingModule):
             x: (B, T, bins).
             lengths: (B,).
             context: in place of the encoder's own for this pass: training draws one per step.
-            after: called with each layer's number, from 1, and its output.
+            after: called with each layer's number, from 1, and its output; first with 0 and what enters the layers.
             depth: how many of the layers there are, from the first.
             pool: how many subsampled frames are averaged into one, before the layers.
             dense: say what frames see by one mask (B, T', T') for all layers: compiled, they then need no new code for a new context.
@@ -219,6 +219,8 @@ class ConformerEncoder(StreamingModule):
         seen = Visibility(context or self.context, lengths, x.shape[1])
         mask = seen.mask if dense else seen
         x = self.dropout(zero_padding(x, lengths))
+        if after is not None:
+            after(0, x)
         for number, layer in enumerate(self._layers()[:depth], 1):
             x, _ = layer(x, lengths, mask)
             if after is not None:

@@ -1,4 +1,4 @@
-"""The network of a recogniser: features, encoder, and a CTC head, a transducer, or both (a hybrid)."""
+"""The network of a recogniser: features, encoder, and a CTC head, a transducer, or both (a hybrid); an attention decoder besides."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention import Context
+from ..decoders import DecoderConfig, TransformerDecoder
 from ..encoders import ConformerConfig, ConformerEncoder
 from ..features import LogMel, LogMelConfig
 from ..joiner import Joiner
@@ -34,6 +35,7 @@ class RecogniserConfig:
         vocabulary: label ids, the blank (0) included.
         ctc: whether there is a CTC head.
         transducer: the transducer's label side, or None.
+        decoder: an attention decoder that helps in training and judges the texts of a beam afterwards, or None.
     """
 
     vocabulary: int = 500
@@ -41,6 +43,7 @@ class RecogniserConfig:
     encoder: ConformerConfig = field(default_factory=ConformerConfig)
     ctc: bool = True
     transducer: TransducerConfig | None = field(default_factory=TransducerConfig)
+    decoder: DecoderConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.ctc and self.transducer is None:
@@ -54,7 +57,7 @@ class RecogniserConfig:
 class Recogniser(nn.Module):
     """Audio (B, samples) in [-1, 1] to label scores.
 
-    ``ctc`` is the CTC head or None; ``predictor`` and ``joiner`` are the transducer or None.
+    ``ctc`` is the CTC head or None; ``predictor`` and ``joiner`` are the transducer or None; ``decoder`` is an attention decoder or None.
     """
 
     def __init__(self, config: RecogniserConfig, context: Context | None = None):
@@ -74,6 +77,7 @@ class Recogniser(nn.Module):
                 else LstmPredictor(config.vocabulary, t.dim, t.layers)
             )
             self.joiner = Joiner(dim, t.dim, t.joiner, config.vocabulary)
+        self.decoder = TransformerDecoder(config.decoder, config.vocabulary, config.vocabulary, dim) if config.decoder else None
 
     def predict(self, labels: Tensor, counts: Tensor) -> Tensor:
         """The label side (B, U + 1, P) of labels (B, U), (B,): after a blank, which stands for "nothing yet", and after each label."""
