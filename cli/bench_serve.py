@@ -40,6 +40,7 @@ Audio = Annotated[
 
 def serve(
     clients: Clients = None,
+    first: Annotated[int | None, typer.Option(help="Clients of the first trial.", min=1, show_default="what the server expects")] = None,
     limit: Annotated[float, typer.Option(help="Milliseconds that words may come late, 99 % of the time.", min=1.0)] = 500.0,
     seconds: Annotated[float, typer.Option(help="Time of one trial.", min=1.0, max=36000.0)] = 20.0,
     budget: Annotated[float, typer.Option(help="Seconds of all trials together.", min=1.0, max=36000.0)] = 240.0,
@@ -52,6 +53,7 @@ def serve(
     drivers: Annotated[int, typer.Option(help="Processes that the clients share.", min=1, max=64)] = 1,
     threads: Annotated[int | None, typer.Option(help="Processor threads of the server.", min=1, max=256, show_default=False)] = None,
     device: Device = "cpu",
+    acceptors: Annotated[int, typer.Option(help="See riverrun serve.", min=0, max=64)] = 0,
     as_json: Json = False,
 ) -> None:
     """Find how many streams a server holds, or measure it under a given number.
@@ -68,12 +70,12 @@ def serve(
     ):
         trials = Trials(served, driving, seconds, limit / 1000)
         if clients is None:
-            held, twice = trials.find(served.state().get("capacity") or 8, budget)
+            held, twice = trials.find(first or served.state().get("capacity") or 8, budget)
             result = {"streams_held": held, "at_twice_that": twice}
         else:
             result = trials.run(clients)
     about = {"model": served.model, "device": device, "latency_ms": latency, "limit_ms": limit, "trial_seconds": seconds}
-    sending = {"utterance_seconds": utterance, "piece_ms": piece, "drivers": drivers}
+    sending = {"utterance_seconds": utterance, "piece_ms": piece, "drivers": drivers, "acceptors": acceptors}
     result = {**result, **about, **sending, "trials": trials.done if clients is None else None}
     if as_json:
         print(json.dumps(result))

@@ -59,6 +59,9 @@ def serve(
     device: Device = "cpu",
     latency: Latencies = [],  # noqa: B006  # only ever read
     threads: Annotated[int | None, typer.Option(help="Processor threads.", min=1, max=256, show_default=False)] = None,
+    acceptors: Annotated[
+        int, typer.Option(help="Processes that speak HTTP, WebSocket and TLS for the one with the models; for hundreds of streams.", min=0)
+    ] = 0,
     drain: Annotated[float, typer.Option(help="Seconds that open streams may go on after SIGTERM.", min=0.001)] = 30.0,
     idle: Annotated[float, typer.Option(help="Seconds without audio after which a stream is closed.", min=0.001)] = 60.0,
     save_every: Annotated[float, typer.Option(help="Seconds of audio between snapshots.", min=0.1)] = 4.0,
@@ -86,13 +89,15 @@ def serve(
         {name: FORMATS[name].render for name in ("srt", "vtt")},
     )
     app = server.create_app(engine, config, tokens, snapshots)
-    server.serve(app, host, port, tls_cert, tls_key, config.message_bytes)
+    listening = server.Listening(config.message_bytes, _text(tls_cert), _text(tls_key))
+    server.serve(app, host, port, listening, acceptors)
 
 
 def server_package() -> Any:
     """`riverrun.streaming.server`, if what it needs is installed."""
     try:
         from riverrun.streaming import server
+        from riverrun.streaming.server import run  # noqa: F401  # names are imported on first use: missing packages show here
     except ImportError as error:
         raise UsageError(f"serving needs the package {error.name}; pip install 'riverrun[serve]'") from None
     return server
@@ -127,6 +132,10 @@ def served(models: list[SpeechModel], search: str = "greedy", beam: int = 4, lat
 
 def _recognizer(model: SpeechModel, search: str, beam: int, latency_ms: int) -> StreamingRecognizer:
     return model.recognizer(latency_ms, search, beam)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _store(url: str | None) -> SessionStore | None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,15 +89,14 @@ class Served:
 
 
 @contextmanager
-def started(
-    given: str | None, model: str, latency: int | None, device: str, threads: int | None, more: Sequence[str] = ()
-) -> Iterator[Served]:
+def started(given: str | None, model: str, latency: int | None, device: str, threads: int | None, acceptors: int = 0) -> Iterator[Served]:
     """The server given, or one of our own on a free port of this machine."""
     if given is not None:
         yield Served(given)
         return
     program = "from riverrun.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "serve", "--port", "0", "--models", model, "--max-streams", "8192", "--device", device, *more]
+    command = [sys.executable, "-c", program, "serve", "--port", "0", "--models", model, "--max-streams", "8192", "--device", device]
+    command += ["--acceptors", str(acceptors)]
     command += ["--threads", str(threads)] if threads else []
     command += ["--latency", str(latency)] if latency else []
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603  # our own

@@ -6,15 +6,16 @@ import asyncio
 import logging
 import socket
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from ipaddress import ip_address
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
+from .acceptors import Acceptors
 from .hub import Hub, log
+from .listening import Listening
 
 
 class ServeError(ValueError):
@@ -22,11 +23,11 @@ class ServeError(ValueError):
 
 
 class _Server(uvicorn.Server):
-    """Drains at the first signal, stops at the second."""
+    """Drains at the first signal, stops at the second. With acceptors, they listen in its place."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, url: str):
+    def __init__(self, config: uvicorn.Config, app: FastAPI, url: str, acceptors: Acceptors | None):
         super().__init__(config)
-        self._app, self._url, self._draining = app, url, False
+        self._app, self._url, self._acceptors, self._draining = app, url, acceptors, False
         self._drain: asyncio.Future[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -40,8 +41,15 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        if self.started and self._acceptors:
+            await self._acceptors.start()
         if self.started:
             log("listening", url=self._url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._acceptors:
+            await self._acceptors.stop()
+        await super().shutdown(sockets)
 
     def _begin(self, hub: Hub) -> None:
         self._drain = self._loop.create_task(self._drained(hub))
@@ -51,58 +59,45 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(
-    app: FastAPI,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    tls_cert: str | Path | None = None,
-    tls_key: str | Path | None = None,
-    message_bytes: int = 1 << 20,
-) -> None:
+def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 8000, listening: Listening | None = None, acceptors: int = 0) -> None:
     """Run until SIGTERM or Ctrl-C; the streams that are open then have a while to end, and the others are told to go elsewhere.
 
     Args:
         app: from `create_app`.
         host: address to listen on.
         port: to listen on; 0 takes a free one, which the log tells.
-        tls_cert: PEM file of a certificate, for TLS.
-        tls_key: PEM file of its key.
-        message_bytes: the longest WebSocket message.
+        listening: limits and TLS.
+        acceptors: processes that speak HTTP, WebSocket and TLS for this one, for many streams on many cores; 0: it does so itself.
 
     Raises:
         ServeError: the port or the TLS files cannot be used.
     """
-    if (tls_cert is None) != (tls_key is None):
+    listening = listening or Listening()
+    if (listening.tls_cert is None) != (listening.tls_key is None):
         raise ServeError("TLS needs both a certificate and its key")
-    config = uvicorn.Config(
-        app,
-        ws="websockets-sansio",
-        ws_max_size=message_bytes,
-        ws_ping_interval=None,  # pongs wait behind audio that waits: a busy server would cut its healthiest clients
-        ws_per_message_deflate=False,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=str(tls_key) if tls_key else None,
-    )
+    config = listening.config(app)
     try:
         config.load()
     except OSError as error:
         raise ServeError(f"the TLS certificate or its key cannot be used: {error.strerror or error}") from None
     _log_to_stderr()
-    with _bound(host, port) as bound:
+    with ExitStack() as stack:
+        bound = [stack.enter_context(_bound(host, port, shared=acceptors > 1))]
+        port = bound[0].getsockname()[1]
+        bound += [stack.enter_context(_bound(host, port, shared=True)) for _ in range(acceptors - 1)]
         shown = f"[{host}]" if ":" in host else host
-        server = _Server(config, app, f"{'https' if tls_cert else 'http'}://{shown}:{bound.getsockname()[1]}")
+        url = f"{'https' if listening.tls_cert else 'http'}://{shown}:{port}"
+        server = _Server(config, app, url, Acceptors(app, bound, listening) if acceptors else None)
         with suppress(KeyboardInterrupt):
-            server.run([bound])
+            server.run([] if acceptors else bound)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the kernel shares out connections
     try:
         bound.bind((host, port))
     except OSError as error:

@@ -1,0 +1,205 @@
+"""Many ASGI connections over one local socket, between acceptors, which speak HTTP and WebSocket, and the process that runs the models.
+
+A frame is a head (length, connection, kind) and a payload: JSON, or bytes as they are where there are many of them. Either side sends at
+most `WINDOW` messages of a connection ahead of what the other has taken, so a connection that is not read fills nothing but its window.
+Both ends are processes of ours; a frame that makes no sense ends the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, cast
+
+#: Messages of one connection that are on their way at a time.
+WINDOW = 32
+
+_HEAD = struct.Struct("<IIB")
+_LONGEST = 1 << 28  # bytes of a frame
+
+Message = dict[str, Any]
+
+
+class Kind(IntEnum):
+    """What a frame holds."""
+
+    OPEN = 0  # a scope, as JSON
+    EVENT = 1  # an ASGI message without large bytes, as JSON
+    BINARY = 2  # a WebSocket message
+    TEXT = 3  # a WebSocket message
+    BODY = 4  # part of a body of which more comes
+    LAST = 5  # the last part of a body
+    TAKEN = 6  # how many messages were taken since this was last said
+    CLOSE = 7  # nothing more comes: the application has returned, or the client has gone
+
+
+class Pipe:
+    """One connection's messages, in both directions.
+
+    Args:
+        link: that carries them.
+        number: of the connection.
+        received: type that incoming WebSocket messages have: "websocket.receive" for an application, "websocket.send" for an acceptor.
+    """
+
+    def __init__(self, link: Link, number: int, received: str):
+        self._link, self._number, self._received = link, number, received
+        self._body = "http.request" if received == "websocket.receive" else "http.response.body"
+        self._queue: deque[Message] = deque()
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._ahead = self._taken = 0
+        self.closed = False  #: whether the other side has ended it
+
+    async def receive(self) -> Message | None:
+        """The next message; None when nothing more comes."""
+        while not self._queue:
+            if self.closed:
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+        self._taken += 1
+        if self._taken >= WINDOW // 2:
+            self._link.send(self._number, Kind.TAKEN, struct.pack("<I", self._taken))
+            self._taken = 0
+        return self._queue.popleft()
+
+    async def send(self, message: Message) -> None:
+        """Send a message; waits while too many are on their way.
+
+        Raises:
+            OSError: the other side has ended the connection.
+        """
+        while self._ahead >= WINDOW and not self.closed:
+            self._room.clear()
+            await self._room.wait()
+        if self.closed:
+            raise ConnectionResetError("the connection has ended")
+        self._ahead += 1
+        kind = message["type"]
+        if kind in ("websocket.receive", "websocket.send"):
+            data = message.get("bytes")
+            if data is not None:
+                self._link.send(self._number, Kind.BINARY, data)
+            else:
+                self._link.send(self._number, Kind.TEXT, message["text"].encode("utf-8", "surrogatepass"))
+        elif kind in ("http.request", "http.response.body"):
+            self._link.send(self._number, Kind.BODY if message.get("more_body") else Kind.LAST, message.get("body", b""))
+        else:
+            self._link.send(self._number, Kind.EVENT, dump(message))
+
+    def close(self) -> None:
+        """Say that nothing more comes, and take nothing more."""
+        self._link.pipes.pop(self._number, None)
+        self._link.send(self._number, Kind.CLOSE, b"")
+
+    def take(self, kind: int, data: bytes) -> None:
+        """A frame has come."""
+        if kind == Kind.BINARY:
+            self._put({"type": self._received, "bytes": data, "text": None})
+        elif kind == Kind.TEXT:
+            self._put({"type": self._received, "text": data.decode("utf-8", "surrogatepass"), "bytes": None})
+        elif kind in (Kind.BODY, Kind.LAST):
+            self._put({"type": self._body, "body": data, "more_body": kind == Kind.BODY})
+        elif kind == Kind.EVENT:
+            self._put(parse(data))
+        elif kind == Kind.TAKEN:
+            self._ahead -= struct.unpack("<I", data)[0]
+            self._room.set()
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more comes from the other side."""
+        self.closed = True
+        self._arrived.set()
+        self._room.set()
+
+    def _put(self, message: Message) -> None:
+        self._queue.append(message)
+        self._arrived.set()
+
+
+class Link(asyncio.Protocol):
+    """One end of a local socket.
+
+    Args:
+        opened: called with a new connection and its scope; None: the other side opens none.
+        lost: called when the socket is closed.
+    """
+
+    def __init__(self, opened: Callable[[Pipe, Message], None] | None, lost: Callable[[], None]):
+        self._opened, self._lost = opened, lost
+        self.pipes: dict[int, Pipe] = {}  #: connections, by number
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._out: list[bytes] = []
+        self._in = bytearray()
+
+    def send(self, number: int, kind: Kind, data: bytes) -> None:
+        """Send a frame; those of one turn of the event loop leave together."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += [_HEAD.pack(len(data), number, kind), data]
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport and not self._transport.is_closing():
+            self._transport.write(b"".join(out))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its class
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        for pipe in list(self.pipes.values()):
+            pipe.end()
+        self._lost()
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._in += data
+        view, at, end = bytes(self._in), 0, len(self._in)
+        while end - at >= _HEAD.size:
+            size, number, kind = _HEAD.unpack_from(view, at)
+            if size > _LONGEST:
+                raise ValueError("the other end of the link does not speak its language")
+            if end - at < _HEAD.size + size:
+                break
+            at += _HEAD.size
+            self._take(number, kind, view[at : at + size])
+            at += size
+        del self._in[:at]
+
+    def _take(self, number: int, kind: int, data: bytes) -> None:
+        if kind == Kind.OPEN and self._opened:
+            pipe = self.pipes[number] = Pipe(self, number, "websocket.receive")
+            self._opened(pipe, parse(data))
+        elif pipe := self.pipes.get(number):
+            pipe.take(kind, data)
+
+
+def dump(message: Message) -> bytes:
+    """A scope or an ASGI message as JSON: bytes as latin-1, marked as such."""
+    return json.dumps(message, default=_plain).encode()
+
+
+def parse(data: bytes) -> Message:
+    """What `dump` wrote."""
+    message: Message = json.loads(data, object_hook=_marked)
+    return message
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"latin-1": value.decode("latin-1")}
+    return list(value)
+
+
+def _marked(value: dict[str, Any]) -> Any:
+    return value["latin-1"].encode("latin-1") if value.keys() == {"latin-1"} else value
