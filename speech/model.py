@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from riverrun.streaming import Event, Final, Stream, Transcript
+from riverrun.streaming import Stream
 from riverrun.streaming.endpoint import EndpointConfig
-from riverrun.streaming.pipeline import as_float
 
 from .attention import Context
-from .audio import AudioSource, Resampler, open_audio
+from .audio import Resampler
 from .bundle import Bundle, Latency, load_any
 from .recognizer import StreamingRecognizer, make_search
+from .transcriber import Source, Transcriber, blocks_of
 from .translation_model import TranslationModel
 from .words import LabelDelay
-
-Source = str | Path | BinaryIO | AudioSource | npt.NDArray[Any]
 
 
 class Alternative(NamedTuple):
@@ -33,7 +28,7 @@ class Alternative(NamedTuple):
     log_prob: float
 
 
-class SpeechModel:
+class SpeechModel(Transcriber):
     """A bundle ready to hear.
 
     Attributes:
@@ -123,7 +118,7 @@ class SpeechModel:
         if not 1 <= n <= beam:
             raise ValueError(f"a beam of {beam} cannot give {n} texts: use a beam of at least n, and n of at least 1")
         sample_rate = network.config.features.sample_rate
-        with _blocks(source, sample_rate) as blocks:
+        with blocks_of(source, sample_rate) as blocks:
             audio = torch.from_numpy(np.concatenate([np.zeros(0, np.float32), *blocks]))
         if len(audio) > config.full_ms * sample_rate // 1000:
             raise ValueError(
@@ -136,67 +131,21 @@ class SpeechModel:
         scored = [Alternative(text, score) for text, score in zip(texts, found.log_probs[0].tolist(), strict=True) if score > -math.inf]
         return scored[:n]
 
-    def transcribe(
-        self,
-        source: Source,
-        *,
-        latency_ms: Latency = None,
-        on_progress: Callable[[float], None] | None = None,
-        on_event: Callable[[Event], None] | None = None,
-        **options: Any,
-    ) -> Transcript:
-        """Transcribe a recording in memory that does not grow with its length.
-
-        Args:
-            source: a path, an open file, an `AudioSource`, or mono samples at 16 kHz.
-            latency_ms: see `context`; audio longer than the bundle's ``full_ms`` is heard in pieces of that length under "full".
-            on_progress: called with the seconds heard so far.
-            on_event: called with each event as it comes.
-            options: those of `recognizer`.
-
-        Raises:
-            AudioError: the source cannot be read.
-        """
-        segments: list[Final] = []
-        seconds = 0.0
-
-        def take(events: Iterable[Event]) -> None:
-            for event in events:
-                if isinstance(event, Final):
-                    segments.append(event)
-                if on_event:
-                    on_event(event)
-
-        with self.stream(latency_ms=latency_ms, **options) as stream, _blocks(source, stream.sample_rate) as blocks:
-            for block in blocks:
-                take(stream.push(block))
-                seconds += len(block) / stream.sample_rate
-                if on_progress:
-                    on_progress(seconds)
-            take(stream.finish())
-        return Transcript(tuple(segments), round(seconds, 3))
-
-
-@contextmanager
-def _blocks(source: Source, sample_rate: int) -> Iterator[Iterable[npt.NDArray[np.float32]]]:
-    """Blocks of a source at ``sample_rate``; what was opened here is closed here."""
-    if isinstance(source, np.ndarray):
-        yield [as_float(source)]
-    elif isinstance(source, AudioSource):
-        yield source.blocks(sample_rate=sample_rate)
-    else:
-        with open_audio(source) as opened:
-            yield opened.blocks(sample_rate=sample_rate)
-
 
 def load(name: str | Path = "default", device: str | torch.device = "cpu") -> Any:
-    """Load a model: "default", the name of a shipped bundle, or a bundle's folder.
+    """Load a model: "default", the name of a shipped bundle, a bundle's folder, or a checkpoint of Hugging Face as "hf:owner/name".
 
     Returns:
-        A `SpeechModel` for a recogniser, a `TranslationModel` for a translator.
+        A `SpeechModel` for a recogniser, a `TranslationModel` for a translator, a `HuggingFaceModel` for a checkpoint.
 
     Raises:
-        BundleError: there is none, or it is broken; the message says what is wrong.
+        BundleError: there is no such bundle, or it is broken; the message says what is wrong.
+        HuggingFaceError: likewise for a checkpoint.
     """
+    prefix, _, checkpoint = str(name).partition("hf:")
+    if checkpoint and not prefix:
+        from .huggingface import load as load_checkpoint
+
+        return load_checkpoint(checkpoint, device)
     bundle = load_any(str(name), device)
     return SpeechModel(bundle) if isinstance(bundle, Bundle) else TranslationModel(bundle)

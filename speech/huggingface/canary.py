@@ -32,7 +32,7 @@ class Canary(RingSource, EncoderDecoder):
         self.sample_rate = parts.features.sampling_rate
         self.frame_ms = self._factor * parts.features.hop_length * 1000 / self.sample_rate
         self.most_frames = int(settings.seconds * 1000 / self.frame_ms)
-        self.chunk = settings.chunk(self.frame_ms, self.sample_rate)
+        self.chunk = settings.chunk(self.frame_ms, self.sample_rate, self.most_frames)
         vocabulary = parts.tokenizer.get_vocab()
         known = [code for code in LANGUAGE_CODE_TO_NAME if f"<|{code}|>" in vocabulary]
         self._source = settings.source or "en"

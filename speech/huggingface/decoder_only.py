@@ -40,7 +40,7 @@ class SpeechLanguageModel(RingSource, Writer):
         self._processor = parts.processor
         self.sample_rate = parts.features.sampling_rate
         self.most_frames = int(settings.seconds * 1000 / self.frame_ms)
-        self.chunk = settings.chunk(self.frame_ms, self.sample_rate)
+        self.chunk = settings.chunk(self.frame_ms, self.sample_rate, self.most_frames)
         self._audio_token = parts.network.config.audio_token_id
         if settings.source is not None and settings.source not in NAMES:
             raise HuggingFaceError(f"{parts.name} cannot be told that {settings.source!r} is spoken: it knows {', '.join(NAMES)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,11 +11,17 @@ from typing import Any, Literal
 
 import torch
 
+from riverrun.streaming import Stream
+from riverrun.streaming.policies import make_history, make_policy
+from riverrun.streaming.translator import Translator
+
+from ..audio import Resampler
 from ..bundle import Latency
+from ..transcriber import Transcriber
 from ..translation import SearchConfig
 from .errors import HuggingFaceError
 from .folder import configuration, find
-from .parts import Parts, Settings
+from .parts import DECIDE_MS, Parts, Settings
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-class HuggingFaceModel:
-    """A checkpoint ready to hear.
+class HuggingFaceModel(Transcriber):
+    """A checkpoint ready to hear: to translate, and if it can, to transcribe.
 
     Attributes:
         card: its model card, Markdown; empty if there is none.
@@ -93,7 +100,7 @@ class HuggingFaceModel:
         """The model for any number of streams and any policy: an `riverrun.streaming.attention_model.AttentionModel`.
 
         Args:
-            latency_ms: source between two decisions at least; None for 500 ms.
+            latency_ms: source between two decisions at least; None for 500 ms, "full" for as much as the model holds.
             search: its beam counts; the limits of a continuation's length are the adapter's own.
             layer: see `riverrun.speech.huggingface.parts.Settings`, also for all others.
             task: likewise.
@@ -104,21 +111,34 @@ class HuggingFaceModel:
         Raises:
             HuggingFaceError: the model cannot be used so.
         """
-        if latency_ms == "full":
-            raise HuggingFaceError(f"{self.parts.name} decides as it hears: give a latency in milliseconds")
-        settings = Settings(
-            task,
-            source,
-            target,
-            beam=search.beam if search else 1,
-            layer=layer,
-            standardised=standardised,
-            **({} if latency_ms is None else {"chunk_ms": float(latency_ms)}),
-        )
+        chunk_ms = DECIDE_MS if latency_ms is None else math.inf if latency_ms == "full" else float(latency_ms)
+        beam = search.beam if search else 1
+        settings = Settings(task, source, target, chunk_ms, beam=beam, layer=layer, standardised=standardised)
         if settings not in self._adapters:
             module, _, name = self.family.adapter.partition(":")
             self._adapters[settings] = getattr(import_module(f"{__package__}.{module}"), name)(self.parts, settings)
         return self._adapters[settings]
+
+    def stream(
+        self, *, latency_ms: Latency = None, sample_rate: int = 16000, search: str = "greedy", beam: int = 4, source: str | None = None
+    ) -> Stream:
+        """A live stream that transcribes: the model's words are written by AlignAtt, and sentences that end are forgotten.
+
+        Args:
+            latency_ms: see `attention_model`.
+            sample_rate: of the audio.
+            search: "greedy" or "beam".
+            beam: hypotheses of a beam search.
+            source: the language that is spoken; None leaves it to the model.
+
+        Raises:
+            HuggingFaceError: the model cannot transcribe so.
+        """
+        config = SearchConfig(beam=beam if search == "beam" else 1)
+        model = self.attention_model(latency_ms, config, task="transcribe", source=source)
+        policy = make_policy("alignatt", **model.policy_defaults.get("alignatt", {}))
+        translator = Translator(model, policy, make_history("sentence"))
+        return Stream(translator, None if sample_rate == model.sample_rate else Resampler(sample_rate, model.sample_rate))
 
 
 def load(name: str, device: str | torch.device = "cpu") -> HuggingFaceModel:

@@ -41,7 +41,7 @@ class MoonshineStreaming(EncoderDecoder):
         self._front = streaming_encoder(self._encoder)
         self.frame_ms = self._front.stride * 1000 / self.sample_rate
         self.most_frames = min(config.max_position_embeddings, int(settings.seconds * 1000 / self.frame_ms))
-        self.chunk = settings.chunk(self.frame_ms, self.sample_rate)
+        self.chunk = settings.chunk(self.frame_ms, self.sample_rate, self.most_frames)
         self.languages = (settings.target or "en",) if settings.task == "translate" else ()
         self._begin = next(
             token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,9 @@ from typing import Any, Literal
 import torch
 
 from .errors import HuggingFaceError
+
+#: Source between two decisions, in ms, where nothing else is asked for.
+DECIDE_MS = 500.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Settings:
         task: "translate", or "transcribe" to write in the language that is spoken.
         source: the language that is spoken; None leaves it to the model.
         target: the language that a model writes which does not say so itself.
-        chunk_ms: source between two decisions at least; it is rounded up to whole frames.
+        chunk_ms: source between two decisions at least, which is rounded up to whole frames; infinite: as much as the model allows.
         seconds: of source that a stream holds at most.
         beam: hypotheses of the search.
         layer: decoder layer, counted from 1, whose attention policies see; None: at two thirds of the depth, or the model's own heads.
@@ -54,21 +58,21 @@ class Settings:
     task: Literal["translate", "transcribe"] = "translate"
     source: str | None = None
     target: str | None = None
-    chunk_ms: float = 500.0
+    chunk_ms: float = DECIDE_MS
     seconds: float = 30.0
     beam: int = 1
     layer: int | None = None
     standardised: bool = True
 
     def __post_init__(self) -> None:
-        if not 20 <= self.chunk_ms <= 1000 * self.seconds / 4:
-            raise HuggingFaceError(f"chunk_ms is {self.chunk_ms:g}: give from 20 to {250 * self.seconds:g} milliseconds")
+        if not self.chunk_ms >= 20:
+            raise HuggingFaceError(f"decisions every {self.chunk_ms:g} ms: give at least 20 milliseconds")
         if not 1 <= self.beam <= 64:
             raise HuggingFaceError(f"a beam of {self.beam}: give 1 to 64 hypotheses")
 
-    def chunk(self, frame_ms: float, sample_rate: int) -> int:
-        """Samples between two decisions: whole frames."""
-        frames = -(-self.chunk_ms // frame_ms)
+    def chunk(self, frame_ms: float, sample_rate: int, most_frames: int) -> int:
+        """Samples between two decisions, in whole frames, for a stream that holds ``most_frames``, of which each must leave half."""
+        frames = math.ceil(self.chunk_ms / frame_ms) if self.chunk_ms < math.inf else most_frames // 2 - 2
         return round(frames * frame_ms * sample_rate / 1000)
 
 

@@ -27,7 +27,7 @@ class SeamlessM4T(RingSource, EncoderDecoder):
         self._stride = parts.features.stride * config.adaptor_stride**config.num_adapter_layers
         self.frame_ms = self._stride * _SHIFT * 1000 / self.sample_rate
         self.most_frames = int(settings.seconds * 1000 / self.frame_ms)
-        self.chunk = settings.chunk(self.frame_ms, self.sample_rate)
+        self.chunk = settings.chunk(self.frame_ms, self.sample_rate, self.most_frames)
         tags: dict[str, int] = getattr(parts.network.generation_config, "text_decoder_lang_to_code_id", None) or {}
         self._tags = {two_letters(code): token for code, token in tags.items()}
         if not self._tags:

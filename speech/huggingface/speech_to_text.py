@@ -27,7 +27,7 @@ class Speech2Text(RingSource, EncoderDecoder):
         self.sample_rate = parts.features.sampling_rate
         self.frame_ms = self._stride * _SHIFT * 1000 / self.sample_rate
         self.most_frames = min(config.max_source_positions // self._stride, int(settings.seconds * 1000 / self.frame_ms))
-        self.chunk = settings.chunk(self.frame_ms, self.sample_rate)
+        self.chunk = settings.chunk(self.frame_ms, self.sample_rate, self.most_frames)
         self._tags: dict[str, int] = dict(tokenizer.lang_code_to_id)
         self.languages = tuple(self._tags) or ((settings.target,) if settings.target else ())
         if settings.task == "transcribe":

@@ -36,7 +36,7 @@ class Whisper(RingSource, EncoderDecoder):
         self.sample_rate = features.sampling_rate
         self.most_frames = min(config.max_source_positions, int(settings.seconds * 50))
         self.frame_ms = features.hop_length * 2 * 1000 / self.sample_rate
-        self.chunk = settings.chunk(self.frame_ms, self.sample_rate)
+        self.chunk = settings.chunk(self.frame_ms, self.sample_rate, self.most_frames)
         self._codes = {code.strip("<|>"): token for code, token in (getattr(generation, "lang_to_id", None) or {}).items()}
         self._heads = getattr(generation, "alignment_heads", None) or [
             (layer, head)

@@ -9,7 +9,7 @@ from riverrun.speech.huggingface import load
 from riverrun.speech.huggingface.alignment import median_filter, standardise
 from riverrun.speech.search.attention_beam import AttentionBeamConfig
 from riverrun.speech.translation import SearchConfig
-from riverrun.streaming import Stream
+from riverrun.streaming import Final, Stream
 from riverrun.streaming.policies import parse_policy
 from riverrun.streaming.translator import Translator
 
@@ -262,6 +262,18 @@ def test_whisper_tells_the_language_and_translates_only_what_is_foreign(models):
     assert of(source="de").prompt("de", None)[1:3] == ids(["<|de|>", "<|transcribe|>"])
     assert of(task="transcribe", source="de").prompt(None, None)[1:3] == ids(["<|de|>", "<|transcribe|>"])
     assert of(source="de").languages == ("en", "de") and of(task="transcribe").languages == ()
+
+
+def test_recordings_are_transcribed(models):
+    model = models("whisper")
+    live = model.stream(latency_ms=1000, sample_rate=RATE)
+    audio = noise(2.2, 7)
+    events = live.push(audio) + live.finish()
+    finals = [event for event in events if isinstance(event, Final)]
+    assert model.transcribe(audio, latency_ms=1000).segments == tuple(finals) and finals
+    assert model.transcribe(audio, latency_ms="full").words[-1].emitted_ms == 2200
+    with model.stream(sample_rate=8000) as stream:
+        assert stream.push(audio) + stream.finish()
 
 
 def test_median_and_scores_are_whispers_own():

@@ -107,8 +107,10 @@ def test_settings(checkpoint):
     of = load(checkpoint).attention_model
     assert message(of, layer=4) == f"{checkpoint} has no decoder layer 4: choose one of 1 to 3"
     assert message(of, source="xx") == f"{checkpoint} does not hear 'xx': it hears de, en"
-    assert message(of, "full") == f"{checkpoint} decides as it hears: give a latency in milliseconds"
-    assert message(of, 5) == "chunk_ms is 5: give from 20 to 7500 milliseconds"
+    assert message(of, 5) == "decisions every 5 ms: give at least 20 milliseconds"
+    assert of("full").chunk == 98 * 320
+    with pytest.raises(PolicyError, match="decisions every 3000 ms: this model allows less than 2000 ms"):
+        Translator(of(3000), parse_policy("alignatt"))
     assert message(of, search=SearchConfig(beam=65)) == "a beam of 65: give 1 to 64 hypotheses"
     with pytest.raises(PolicyError, match="this model does not translate into 'fr': it translates into en"):
         Translator(of(), parse_policy("alignatt"), language="fr")
@@ -170,5 +172,5 @@ def test_a_text_ends_and_does_not_lengthen_what_is_written():
 
 
 def test_a_chunk_is_whole_frames():
-    assert Settings().chunk(20.0, 16000) == 8000 and Settings().chunk(160.0, 16000) == 4 * 2560
-    assert Settings(chunk_ms=20).chunk(80.0, 16000) == 1280
+    assert Settings().chunk(20.0, 16000, 1500) == 8000 and Settings().chunk(160.0, 16000, 187) == 4 * 2560
+    assert Settings(chunk_ms=20).chunk(80.0, 16000, 375) == 1280
