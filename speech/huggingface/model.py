@@ -119,14 +119,11 @@ class HuggingFaceModel(Transcriber):
             self._adapters[settings] = getattr(import_module(f"{__package__}.{module}"), name)(self.parts, settings)
         return self._adapters[settings]
 
-    def stream(
-        self, *, latency_ms: Latency = None, sample_rate: int = 16000, search: str = "greedy", beam: int = 4, source: str | None = None
-    ) -> Stream:
-        """A live stream that transcribes: the model's words are written by AlignAtt, and sentences that end are forgotten.
+    def recognizer(self, latency_ms: Latency = None, search: str = "greedy", beam: int = 4, source: str | None = None) -> Translator:
+        """The model as a recogniser: its words are written by AlignAtt, and sentences that end are forgotten.
 
         Args:
             latency_ms: see `attention_model`.
-            sample_rate: of the audio.
             search: "greedy" or "beam".
             beam: hypotheses of a beam search.
             source: the language that is spoken; None leaves it to the model.
@@ -137,8 +134,12 @@ class HuggingFaceModel(Transcriber):
         config = SearchConfig(beam=beam if search == "beam" else 1)
         model = self.attention_model(latency_ms, config, task="transcribe", source=source)
         policy = make_policy("alignatt", **model.policy_defaults.get("alignatt", {}))
-        translator = Translator(model, policy, make_history("sentence"))
-        return Stream(translator, None if sample_rate == model.sample_rate else Resampler(sample_rate, model.sample_rate))
+        return Translator(model, policy, make_history("sentence"))
+
+    def stream(self, *, latency_ms: Latency = None, sample_rate: int = 16000, **options: Any) -> Stream:
+        """A live stream that transcribes mono audio at ``sample_rate``; ``options`` are those of `recognizer`."""
+        recognizer = self.recognizer(latency_ms, **options)
+        return Stream(recognizer, None if sample_rate == recognizer.sample_rate else Resampler(sample_rate, recognizer.sample_rate))
 
 
 def load(name: str, device: str | torch.device = "cpu") -> HuggingFaceModel:
