@@ -42,6 +42,10 @@ class SearchConfig:
     labels_per_second: float = 10.0
     spare_labels: int = 12
 
+    def longest(self, seconds: float) -> int:
+        """Most labels of a continuation over so much held source."""
+        return self.spare_labels + int(seconds * self.labels_per_second)
+
 
 @dataclass
 class Source(State):
@@ -178,10 +182,8 @@ class StreamingTranslator:
         return [hypotheses[s] for s in slots]
 
     def _generate(self, source: Tensor, frames: Tensor, given: list[list[int]], barred: Tensor) -> list[Hypothesis]:
-        c = self.search
-        rate = c.labels_per_second * self.frame_ms / 1000
-        longest = [c.spare_labels + int(n * rate) for n in frames.tolist()]
-        beam = AttentionBeamConfig(c.beam, c.length_power)
+        longest = [self.search.longest(n * self.frame_ms / 1000) for n in frames.tolist()]
+        beam = AttentionBeamConfig(self.search.beam, self.search.length_power)
         found = continue_texts(self._network.decoder, source, frames, given, longest, beam, BOUNDARY, self._forbidden, barred)
         labels = [continuation.labels for continuation in found]
         return [

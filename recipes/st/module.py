@@ -14,6 +14,7 @@ from riverrun.speech.models import Translator, TranslatorConfig
 from riverrun.speech.models.translator import BOUNDARY
 from riverrun.speech.scoring import score_translations
 from riverrun.speech.search.attention_beam import AttentionBeamConfig, continue_texts
+from riverrun.speech.translation import SearchConfig
 from riverrun.streaming import within
 
 from ..asr.module import begin_with
@@ -23,7 +24,6 @@ from .data import StData
 from .pairs import PairBatch
 
 IGNORED = -100  #: an answer that is not asked for
-_LABELS_PER_FRAME = 0.4  # of 40 ms; a text that is longer than that repeats itself
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class StModule(SpeechModule[Translator]):
             encoded, lengths = model.encoder(*model.normalise(*model.features(batch.audio, batch.samples)))
             names = model.config.languages
             begin = [model.config.begin(names[i] if names else None) for i in batch.languages.tolist()]
-            longest = [int(n * _LABELS_PER_FRAME) + 1 for n in lengths.tolist()]
+            longest = [SearchConfig().longest(n / model.config.features.sample_rate) for n in batch.samples.tolist()]
             found = continue_texts(model.decoder, encoded, lengths, begin, longest, AttentionBeamConfig(beam), BOUNDARY)
         return [text.labels for text in found]
 

@@ -42,13 +42,12 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
         yield source, target
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int, threads: int = 1) -> Tokenizer:
+def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     """A unigram model (Kudo 2018) whose id 0 bounds the text and whose id 1 stands for unknown characters.
 
     Args:
         texts: one or more.
         vocabulary: number of pieces.
-        threads: the model is the same for any number.
 
     Raises:
         ValueError: the texts have not enough different words for the vocabulary.
@@ -70,11 +69,12 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, threads: int = 1) -> 
             unk_id=1,
             bos_id=-1,
             eos_id=-1,
-            num_threads=threads,
+            num_threads=1,
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise ValueError(f"no tokenizer of {vocabulary} pieces can be made of these {len(texts)} texts: {error}") from None
+        reason = str(error).rpartition("] ")[2]
+        raise ValueError(f"no tokenizer of {vocabulary} pieces can be made of these {len(texts)} texts: {reason}") from None
     return Tokenizer(b"".join(model))
 
 

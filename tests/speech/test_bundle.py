@@ -9,9 +9,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from riverrun.speech import storage
-from riverrun.speech.bundle import BundleError, available, load_bundle, save_bundle
+from riverrun.speech.bundle import BundleError, TranslatorBundle, available, load_any, load_bundle, load_translator, save_bundle
 
 from ..tiny import tiny_bundle
+from ..tiny_translator import tiny_translator
 
 
 @pytest.fixture
@@ -79,6 +80,66 @@ def test_broken_bundle_is_refused_in_one_line(bundle: Path, case: str) -> None:
     damage(bundle)
     with pytest.raises(BundleError, match=message) as caught:
         load_bundle(str(bundle))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def translator(tmp_path: Path) -> Path:
+    return tiny_translator(tmp_path)
+
+
+@pytest.mark.parametrize(("ctc", "weights"), [(True, "int8"), (False, "float16")])
+def test_translators_go_there_and_back(tmp_path: Path, ctc: bool, weights: str) -> None:
+    loaded = load_any(str(tiny_translator(tmp_path, ("de", "fr"), ctc, weights)))
+    assert isinstance(loaded, TranslatorBundle) and loaded.config.kind == "translator" and loaded.config.model.languages == ("de", "fr")
+    assert (loaded.source is not None) == (loaded.network.ctc is not None) == ctc == (loaded.folder / "source.model").exists()
+    assert loaded.config.languages == ("en",) and not loaded.network.training
+
+
+def test_kinds_are_told_apart(bundle: Path, translator: Path) -> None:
+    assert "kind: recogniser" in (bundle / "config.yaml").read_text()
+    edit(bundle, lambda c: c.pop("kind"))  # bundles made before there were kinds
+    assert load_any(str(bundle)).config.kind == "recogniser"
+    with pytest.raises(BundleError, match="translator is a translator, where a recogniser is needed"):
+        load_bundle(str(translator))
+    with pytest.raises(BundleError, match="bundle is a recogniser, where a translator is needed"):
+        load_translator(str(bundle))
+
+
+BROKEN_TRANSLATOR: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no source tokenizer": (lambda b: (b / "source.model").unlink(), "has no source.model"),
+    "other source": (
+        lambda b: edit(b, lambda c: c["model"].update(source_vocabulary=9)),
+        "its source tokenizer has 40 pieces, its model 9",
+    ),
+    "unknown kind": (
+        lambda b: edit(b, lambda c: c.update(kind="poet")),
+        "unknown kind 'poet' of bundle: this riverrun knows recogniser and",
+    ),
+    "kind of a wrong type": (lambda b: edit(b, lambda c: c.update(kind=["translator"])), r"unknown kind \['translator'\] of bundle"),
+    "kind of the other": (lambda b: edit(b, lambda c: c.update(kind="recogniser")), "unknown key 'model.attention_layer'"),
+    "no such layer": (
+        lambda b: edit(b, lambda c: c["model"].update(attention_layer=3)),
+        "attention_layer must be one of the decoder's 2 layers",
+    ),
+    "a language twice": (
+        lambda b: edit(b, lambda c: c["model"].update(languages=["de", "de"])),
+        "a target language is named twice: de, de",
+    ),
+    "no past": (lambda b: edit(b, lambda c: c["model"]["decoder"].update(left=0)), "at least 1 layer and 1 label of past, not 2 and 0"),
+    "more languages than tags": (
+        lambda b: edit(b, lambda c: c["model"].update(languages=["de", "fr"])),
+        r"decoder.embedding.weight has shape \(40, 16\), config.yaml says \(42, 16\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_TRANSLATOR)
+def test_broken_translator_is_refused_in_one_line(translator: Path, case: str) -> None:
+    damage, message = BROKEN_TRANSLATOR[case]
+    damage(translator)
+    with pytest.raises(BundleError, match=message) as caught:
+        load_any(str(translator))
     assert "\n" not in str(caught.value)
 
 
