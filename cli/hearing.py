@@ -1,9 +1,10 @@
-"""One recording or stream through a model: what ``transcribe`` and ``listen`` share."""
+"""One recording or stream through a model: what ``transcribe``, ``translate`` and ``listen`` share."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from riverrun.speech.audio import AudioSource
     from riverrun.speech.model import SpeechModel
     from riverrun.streaming import Stream
     from riverrun.streaming.events import Event, Transcript
@@ -45,17 +47,22 @@ class Pcm:
     channels: int = 1
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """A model, and how it is to decode; ``latency`` is in milliseconds, ``"full"``, or None for the model's default."""
+class Hearing(ABC):
+    """A model, and how it is to hear."""
 
-    model: SpeechModel
-    latency: int | Literal["full"] | None = None
-    search: Search = Search.greedy
-    beam: int = 4
+    @abstractmethod
+    def stream(self, sample_rate: int) -> AbstractContextManager[Stream]:
+        """A live stream of audio at ``sample_rate``."""
+
+    def whole(self, source: AudioSource, done: Callable[[float], None]) -> Transcript:
+        """What is said in an open file; ``done`` is called with the seconds heard so far."""
+        transcript, complete = self.blocks(source.blocks(seconds=PIECE), source.sample_rate, done=done)
+        if not complete:
+            raise KeyboardInterrupt
+        return transcript
 
     def file(self, path: Path, title: str) -> Transcript:
-        """Transcribe a file, with a progress bar called ``title``.
+        """Hear a file, with a progress bar called ``title``.
 
         Raises:
             AudioError: the file cannot be read.
@@ -64,9 +71,7 @@ class Decoding:
 
         with open_audio(path) as source:
             with progress(title, source.duration) as done:
-                transcript = self.model.transcribe(
-                    source, latency_ms=self.latency, search=self.search.value, beam=self.beam, on_progress=done
-                )
+                transcript = self.whole(source, done)
             if source.warning:
                 say(source.warning)
         return transcript
@@ -87,14 +92,20 @@ class Decoding:
         return heard
 
     def pipe(self, pcm: Pcm, captions: Captions | None = None) -> tuple[Transcript, bool]:
-        """Transcribe standard input as it comes: the transcript, and whether the input was heard to its end."""
+        """Hear standard input as it comes: the transcript, and whether the input was heard to its end."""
         from riverrun.speech.audio import pcm_blocks
 
         blocks = pcm_blocks(standard_input(), pcm.encoding, pcm.sample_rate, pcm.channels)
         return self.blocks(blocks, pcm.sample_rate, captions)
 
-    def blocks(self, blocks: Iterable[NDArray[np.float32]], sample_rate: int, captions: Captions | None = None) -> tuple[Transcript, bool]:
-        """Transcribe blocks of mono samples (n,) as they come: the transcript, and False if Ctrl-C ended them early."""
+    def blocks(
+        self,
+        blocks: Iterable[NDArray[np.float32]],
+        sample_rate: int,
+        captions: Captions | None = None,
+        done: Callable[[float], None] | None = None,
+    ) -> tuple[Transcript, bool]:
+        """Hear blocks of mono samples (n,) as they come: the transcript, and False if Ctrl-C ended them early."""
         from riverrun.streaming.events import Final, Transcript
 
         segments: list[Final] = []
@@ -112,11 +123,25 @@ class Decoding:
                 for block in blocks:
                     samples += len(block)
                     take(stream.push(block))
+                    if done:
+                        done(samples / sample_rate)
             except KeyboardInterrupt:
                 whole = False
             take(stream.finish())
         return Transcript(tuple(segments), samples / sample_rate), whole
 
+
+@dataclass(frozen=True)
+class Decoding(Hearing):
+    """A recogniser; ``latency`` is in milliseconds, ``"full"``, or None for the model's default."""
+
+    model: SpeechModel
+    latency: int | Literal["full"] | None = None
+    search: Search = Search.greedy
+    beam: int = 4
+
+    def whole(self, source: AudioSource, done: Callable[[float], None]) -> Transcript:
+        return self.model.transcribe(source, latency_ms=self.latency, search=self.search.value, beam=self.beam, on_progress=done)
+
     def stream(self, sample_rate: int) -> AbstractContextManager[Stream]:
-        """A live stream of audio at ``sample_rate``."""
         return self.model.stream(latency_ms=self.latency, sample_rate=sample_rate, search=self.search.value, beam=self.beam)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .model import load_model
+from .model import load_any
 from .options import Json
 
 app = typer.Typer(help="The models that are installed.", no_args_is_help=True)
@@ -37,9 +37,11 @@ def show_all(as_json: Json = False) -> None:
 
 
 @app.command("info")
-def show_one(name: Annotated[str, typer.Argument(help="Name of an installed model, or its folder.")], as_json: Json = False) -> None:
+def show_one(
+    name: Annotated[str, typer.Argument(help="Name of an installed model, its folder, or hf:owner/name.")], as_json: Json = False
+) -> None:
     """Show what a model is: its facts, then its card."""
-    model = load_model(name)
+    model = load_any(name)
     if as_json:
         print(json.dumps({**model.info, "card": model.card}, ensure_ascii=False, default=str))
         return

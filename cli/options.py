@@ -43,7 +43,7 @@ def latency_ms(value: str | None) -> int | Literal["full"] | None:
     return "full" if value == "full" else int(value)
 
 
-Model = Annotated[str, typer.Option("--model", "-m", help="Name of an installed model, or its folder.", metavar="MODEL")]
+Model = Annotated[str, typer.Option("--model", "-m", help="Name of an installed model, its folder, or hf:owner/name.", metavar="MODEL")]
 Latency = Annotated[str | None, typer.Option("--latency", "-l", help=LATENCY_HELP, metavar="MS|full", parser=_latency)]
 LiveLatency = Annotated[
     int | None, typer.Option("--latency", "-l", help="Milliseconds from sound to text; a model offers several.", metavar="MS", min=1)
