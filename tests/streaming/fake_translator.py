@@ -7,7 +7,8 @@ Frames last 40 ms. Each source word becomes a target word of two pieces, or an u
 - adds a word of its own invention while the source has not fallen silent, attending to its newest frame,
 - thinks that the sentence ends whenever three frames of silence come last,
 - does not know a word again whose beginning was forgotten, if it holds no more than two frames of it,
-- rests its attention on the last frame held (a sink), and looks at the middle of the word that it translates,
+- rests its attention on the last frame held (a sink), and looks at the middle of the word that it translates, a frame later for the
+  second piece,
 - finds its place by what is written: where the end of the prefix fits best into the words that it holds.
 
 Tokens are 1000 · language + 10 · word + piece.
@@ -136,7 +137,7 @@ class FakeModel:
         for word, look in said[place:]:
             new = [base + word * 10, *([] if word == STOP or unspaced else [base + word * 10 + 1])]
             tokens += new
-            looks += [look] * len(new)
+            looks += [look, look + 1][: len(new)]
         # Teacher forcing: begin-of-sentence, the language's tag, the prefix and the continuation, a query each.
         places = [0, 0, *[0] * len(prefix), *looks]
         rows = torch.full((len(places), len(symbols)), 0.1 / len(symbols))

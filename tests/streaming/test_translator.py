@@ -184,6 +184,8 @@ def test_the_end_of_the_sentence_is_not_written_before_the_source_has_ended() ->
     for policy in POLICIES:
         if policy != "hold-n:n=2" and not policy.startswith("wait-k"):  # which write what they had better not
             assert text(translate(fake_translator(policy), speak(SENTENCE))) == TRANSLATED, policy
+    stream = Stream(script([10, 11], ended=True, policy="hold-n:n=1000"))
+    assert all(e.stable == 0 for e in stream.push(speak([1] * 4)) if isinstance(e, Partial))
     translator = script([10, 11, 20, 21], ended=True)
     stream = Stream(translator)
     events = stream.push(speak([1] * 4))
@@ -218,6 +220,14 @@ def test_the_rows_of_new_tokens_decide() -> None:
         assert [w.text for w in words] == ["eins", "zwei", "drei", "vier", "fünf"]
         assert [w.source_ms for w in words] == [40.0 * (5 * i + 1) for i in range(5)]  # the middle of each word of four frames
         assert all(w.emitted_ms and w.emitted_ms > w.source_ms for w in words if w.source_ms is not None)
+
+
+def test_hypotheses_go_on_agreeing_behind_what_is_written() -> None:
+    for n in (2, 3):
+        events = translate(fake_translator(f"local-agreement:n={n}"), speak([1, 2, 3, 4, 5, 6, 7, 8]))
+        words = [w for e in events if isinstance(e, Final) for w in e.words]
+        lags = [w.emitted_ms - 200 * i - 160 for i, w in enumerate(words[:-2]) if w.emitted_ms]  # behind the end of each word
+        assert min(lags) > 0 and max(lags) < 160 * (n + 1), lags
 
 
 def test_nothing_is_written_that_needs_the_newest_audio() -> None:
