@@ -21,7 +21,7 @@ from .asr.options import Augmentation, Compilation, Contexts, Optimisation
 from .muon import Muon
 
 N = TypeVar("N", bound=nn.Module)
-S = TypeVar("S", Recogniser, Translator)
+S = TypeVar("S", bound=Recogniser | Translator)
 
 RECOMPILE_LIMIT = 64  #: graphs of one piece of code; each shape of a batch is one
 

@@ -31,7 +31,8 @@ def score_translations(hypotheses: Sequence[str], references: Sequence[str], lan
     if not hypotheses or len(hypotheses) != len(references):
         raise ValueError(f"cannot score {len(hypotheses)} translations against {len(references)} references")
     try:
-        from sacrebleu.metrics import BLEU, CHRF
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
     except ModuleNotFoundError:
         raise ModuleNotFoundError("scoring translations needs sacrebleu: pip install 'riverrun[translate]'") from None
     tokenize = {"zh": "zh", "ja": "char", "ko": "char"}.get(language, "13a")

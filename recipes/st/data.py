@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from riverrun.speech.tokenizer import Tokenizer
 
-from ..asr.corpus import DeviceCorpus, Part, Source
+from ..asr.corpus import Batch, DeviceCorpus, Part, Source
 from ..asr.data import AsrData
 from ..asr.plan import Planned
 from ..corpora.packed import SAMPLE_RATE
@@ -106,12 +106,13 @@ class StData(AsrData):
     def on_before_batch_transfer(self, batch: Planned | Tensor, dataloader_idx: int) -> tuple[Tensor, Tensor, int, int] | Tensor:
         return super().on_before_batch_transfer(batch, dataloader_idx) if isinstance(batch, Planned) else batch
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor, int, int] | Tensor, dataloader_idx: int) -> PairBatch:  # type: ignore[override]
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor, int, int] | Tensor, dataloader_idx: int) -> PairBatch:
         if isinstance(batch, Tensor):
             return self._dev_pairs(batch)
-        heard = super().on_after_batch_transfer(batch, dataloader_idx)
+        heard: Batch = super().on_after_batch_transfer(batch, dataloader_idx)
         index, _, samples, _ = batch
-        return PairBatch(*heard, *self._targets.rows(index, self._room(samples / SAMPLE_RATE)), self._languages[index])
+        targets, counts = self._targets.rows(index, self._room(samples / SAMPLE_RATE))
+        return PairBatch(*heard, targets, counts, self._languages[index])
 
     def _dev_pairs(self, index: Tensor) -> PairBatch:
         if self._dev is None:
@@ -122,7 +123,8 @@ class StData(AsrData):
         samples = int(part.samples[at].max()) + 1
         heard = corpus.batch(index, samples, torch.ones(len(index), device=corpus.device), corpus.most_labels(at))
         languages = torch.from_numpy(part.languages).to(corpus.device)[index]
-        return PairBatch(*heard, *targets.rows(index, int(targets.lengths[at].max())), languages)
+        labels, counts = targets.rows(index, int(targets.lengths[at].max()))
+        return PairBatch(*heard, labels, counts, languages)
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ class StModule(SpeechModule[Translator]):
         kept = None
         if random.Random(f"{self.seed} prefix {self.global_step}").random() < self.objective.prefixes:  # noqa: S311 (no secret)
             batch, kept = shorten(batch, self.objective.shortest)
-        features, frames = self.prepare(batch)
+        features, frames = self.prepare(batch.heard)
         encoded, lengths = self.model.encoder(features, frames, self.draw_context(), dense=not self.compilation.window_kernel)
         losses = self.losses(encoded, lengths, batch, kept)
         for name, value in losses.items():

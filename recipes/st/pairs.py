@@ -14,7 +14,7 @@ from torch import Tensor
 
 from riverrun.speech.tokenizer import Tokenizer
 
-from ..asr.corpus import Part, Source, read_part
+from ..asr.corpus import Batch, Part, Source, read_part
 from ..corpora.packed import Utterance
 
 
@@ -38,6 +38,11 @@ class PairBatch(NamedTuple):
     targets: Tensor
     target_counts: Tensor
     languages: Tensor
+
+    @property
+    def heard(self) -> Batch:
+        """The speech and its transcripts."""
+        return Batch(*self[:4])
 
 
 @dataclass(frozen=True)

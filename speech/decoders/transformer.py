@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from riverrun.streaming import State
+from riverrun.streaming.graphs import Lent
 
 from ..attention import ChunkedAttention, Context, attention_mask
 from ..attention.chunked import KeysValues
@@ -48,7 +49,7 @@ class DecoderConfig:
 class DecoderLayerState(State):
     """What one layer keeps of a text: its own past, the source, and where it looked."""
 
-    past: KeysValues
+    past: KeysValues | Lent
     memory: Memory
     look: State
 
