@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from riverrun.streaming import State, last_frames
+from riverrun.streaming import Event, Final, State, Stream, last_frames
 from riverrun.streaming.attention_model import continuation_rows
 from riverrun.streaming.policies import History, Hypothesis, parse_policy
 from riverrun.streaming.translator import Translator
@@ -164,6 +164,18 @@ def fake_translator(policy: str = "alignatt:frames=4", history: History | None =
     """A translator of a `FakeModel`; options that are not the translator's are the model's."""
     model = FakeModel(**{name: options.pop(name) for name in list(options) if name in ("languages", "most_frames", "attends", "ctc")})
     return Translator(model, parse_policy(policy), history, **options)
+
+
+def translate(translator: Translator, audio: NDArray[np.float32], piece: int = 10**9) -> list[Event]:
+    """Everything that a stream says about ``audio``, pushed in pieces."""
+    stream = Stream(translator)
+    events = [e for i in range(0, len(audio), piece) for e in stream.push(audio[i : i + piece])]
+    return events + stream.finish()
+
+
+def text(events: Sequence[Event]) -> str:
+    """The final text of some events."""
+    return " ".join(e.text for e in events if isinstance(e, Final))
 
 
 def load(name: str, device: str = "cpu") -> FakeModel:
