@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,8 +16,14 @@ from torch import Tensor
 #: Inputs rotate so that a run finds none of its own in the cache: larger than an H200's L2 twice over.
 ROTATION_BYTES = 128 * 2**20
 
-#: Milliseconds that a median is taken over.
-REPEAT_MS = 60
+#: A median is over so many runs, and as many as fit into so many seconds.
+FEWEST, MOST, SPENT_S = 5, 50, 0.15
+
+#: The GPU waits for the host to launch a whole run, unless that takes longer than this: a run is then limited by the host anywhere.
+MOST_WAITING_S = 5e-3
+
+#: Clock of the GPU at its fastest: at a slower one it waits longer.
+CYCLES_A_SECOND = 2e9
 
 
 @dataclass(frozen=True)
@@ -190,9 +198,11 @@ def machine_speed() -> Speed:
 
 
 def timed(function: Callable[..., Any], rotation: list[tuple[Any, ...]]) -> tuple[float, float]:
-    """Median milliseconds of a call, and the MiB it allocates at its peak."""
-    from triton.testing import do_bench
+    """Median milliseconds of a call on the GPU, and the MiB it allocates at its peak.
 
+    The GPU is held back until the host has launched a run, as it is where a model keeps it busy: else short cases would measure the
+    host and whatever else runs there. What waits for the GPU itself, or launches more than fits its queue, is measured with its waits.
+    """
     for arguments in rotation:  # a graph is recorded for each
         function(*arguments)
     torch.cuda.synchronize()
@@ -202,7 +212,24 @@ def timed(function: Callable[..., Any], rotation: list[tuple[Any, ...]]) -> tupl
     torch.cuda.synchronize()
     memory = (torch.cuda.max_memory_allocated() - before) / 2**20
     turn = itertools.cycle(rotation)
-    return do_bench(lambda: function(*next(turn)), warmup=10, rep=REPEAT_MS, return_mode="median"), memory
+    began = time.perf_counter()
+    function(*next(turn))
+    launching = min(time.perf_counter() - began, MOST_WAITING_S)
+    torch.cuda.synchronize()
+    hold = int(2 * launching * CYCLES_A_SECOND)
+    other = torch.empty(2 * ROTATION_BYTES, dtype=torch.uint8, device="cuda")  # takes all of the cache
+    times: list[float] = []
+    until = time.perf_counter() + SPENT_S
+    while len(times) < FEWEST or (len(times) < MOST and time.perf_counter() < until):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        other.zero_()
+        torch.cuda._sleep(hold)  # type: ignore[no-untyped-call]
+        start.record()
+        function(*next(turn))
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times), memory
 
 
 class Replayed:

@@ -103,6 +103,12 @@ TUNINGS = [
     Tuning("forward, span", CASES[0], kernels.SIZES, "span", (16, 64, 128)),
     Tuning("forward tile", CASES[0], kernels.SIZES, "forward", (1024, 2048, 8192)),
     Tuning("backward tile", CASES[0], kernels.SIZES, "backward", (1024, 4096, 8192)),
-    Tuning("gate backward tile", CASES[0], kernels.SIZES, "gate", ((32, 64, 4), (64, 32, 4), (128, 32, 4), (32, 128, 4), (64, 64, 8))),
+    Tuning(
+        "gate backward tile",
+        CASES[0],
+        kernels.SIZES,
+        "gate",
+        ((32, 64, 4, 4), (64, 32, 4, 4), (64, 64, 4, 1), (64, 64, 4, 2), (64, 64, 8, 4), (32, 64, 4, 8)),
+    ),
     Tuning("step tile", CASES[1], kernels.SIZES, "forward", (1024, 2048, 8192)),
 ]

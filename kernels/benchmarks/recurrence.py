@@ -67,7 +67,8 @@ def _step(q: Tensor, k: Tensor, v: Tensor, slots: Tensor, lengths: Tensor, state
 
 
 def _step_definition(q: Tensor, k: Tensor, v: Tensor, slots: Tensor, lengths: Tensor, _: Tensor, untouched: Tensor) -> Tensor:
-    return reference.linear_attention_step(q, k, v, slots, lengths, _decays().double(), untouched)
+    state = untouched.clone()  # the definition, too, changes it, and is run more than once
+    return reference.linear_attention_step(q, k, v, slots, lengths, _decays().double(), state)
 
 
 def _fla_step(q: Tensor, k: Tensor, v: Tensor, slots: Tensor, _: Tensor, state: Tensor, __: Tensor) -> Tensor:

@@ -62,7 +62,8 @@ def results(content: dict[str, Any], reasons: dict[str, str]) -> str:
         " median times in milliseconds, memory above the inputs in MiB, the peer that was fastest. The floor is the larger of the bytes"
         " that any implementation must move, at the speed of a large copy, and of the matrix products that it must do, at the speed of a"
         " large bfloat16 product; it says little of chains of dependent steps (lattice, Viterbi). Errors are relative to the definition in"
-        " float64. Times of short cases include PyTorch's dispatch, which depends on the host; cases in CUDA graphs do not.",
+        " float64. Times are the GPU's: it is held back until a run has been launched, up to 5 ms of launches; peers that wait for the"
+        " GPU, or launch for longer, are measured with that.",
         table(rows),
     ]
     several = [row for row in rows if len(row.peers) > 1]

@@ -29,7 +29,7 @@ def convolve(
             old = (source < 0) & (t < end)
             place = (source + TAPS - 1)[:, None] * CHANNELS + c[None]
             x += tl.load(state_ptr + place, mask=old[:, None] & inside[None], other=0.0)
-        y += x.to(dtype) * tl.load(weight_ptr + c * TAPS + tap, mask=inside, other=0.0).to(dtype)[None]
+        y += x.to(dtype) * tl.load(weight_ptr + tap * CHANNELS + c, mask=inside, other=0.0).to(dtype)[None]
     return y
 
 
@@ -79,9 +79,10 @@ def forward_kernel(
         z = tl.where((t < end)[:, None], z / (1.0 + tl.exp(-z)), 0.0)
         tl.store(out_ptr + (b * T + t[:, None]) * CHANNELS + c[None], z.to(out_ptr.dtype.element_ty), mask=(t < T)[:, None] & inside[None])
     if STEP:
+        MOVED: tl.constexpr = min(BLOCK_C, 256)
         row = tl.arange(0, 32)
-        for first_channel in range(0, CHANNELS, 64):
-            channel = first_channel + tl.arange(0, 64)
+        for first_channel in range(0, CHANNELS, MOVED):
+            channel = first_channel + tl.arange(0, MOVED)
             valid = (row < TAPS - 1)[:, None] & (channel < CHANNELS)[None] & (end > 0)
             source = (row + end)[:, None]
             old = tl.load(state_ptr + source * CHANNELS + channel[None], mask=valid & (source < TAPS - 1), other=0.0)
@@ -131,38 +132,49 @@ def norm_backward_kernel(
 @triton.jit
 def gate_backward_kernel(
     dconvolved_ptr, x_ptr, gated_ptr, weight_ptr, dx_ptr, sums_ptr, T,
-    CHANNELS: tl.constexpr, TAPS: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
+    CHANNELS: tl.constexpr, TAPS: tl.constexpr, TILES: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of a tile of the input, through convolution and gate, and the tile's part in that of the weights."""
+    """Gradient of TILES tiles of the input, through convolution and gate, and their part in that of the weights.
+
+    The weights' is added up tile by tile before its rows are summed, which is what takes the time.
+    """
     b = tl.program_id(2).to(tl.int64)
     dtype = sums_ptr.dtype.element_ty
-    t = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
+    row = tl.arange(0, BLOCK_T)
+    first = tl.program_id(0) * TILES * BLOCK_T
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = c < CHANNELS
-    valid = (t < T)[:, None] & inside[None]
     base = b * T * CHANNELS
-    dy = tl.load(dconvolved_ptr + base + t[:, None] * CHANNELS + c[None], mask=valid, other=0.0).to(dtype)
-    dgated = tl.zeros([BLOCK_T, BLOCK_C], dtype)
+    for start in range(first, tl.minimum(first + TILES * BLOCK_T, T), BLOCK_T):
+        t = start + row
+        valid = (t < T)[:, None] & inside[None]
+        dgated = tl.zeros([BLOCK_T, BLOCK_C], dtype)
+        for tap in range(TAPS):
+            later = (t + (TAPS - 1 - tap))[:, None]
+            after = tl.load(dconvolved_ptr + base + later * CHANNELS + c[None], mask=(later < T) & inside[None], other=0.0).to(dtype)
+            dgated += after * tl.load(weight_ptr + tap * CHANNELS + c, mask=inside, other=0.0).to(dtype)[None]
+        at = 2 * base + t[:, None].to(tl.int64) * 2 * CHANNELS + c[None]
+        a = tl.load(x_ptr + at, mask=valid, other=0.0).to(dtype)
+        gate = 1.0 / (1.0 + tl.exp(-tl.load(x_ptr + at + CHANNELS, mask=valid, other=0.0).to(dtype)))
+        tl.store(dx_ptr + at, (dgated * gate).to(dx_ptr.dtype.element_ty), mask=valid)
+        tl.store(dx_ptr + at + CHANNELS, (dgated * a * gate * (1.0 - gate)).to(dx_ptr.dtype.element_ty), mask=valid)
     to = sums_ptr + (b * tl.num_programs(0) + tl.program_id(0)) * TAPS * CHANNELS + c
     for tap in range(TAPS):
-        reach = TAPS - 1 - tap
-        later = (t + reach)[:, None]
-        after = tl.load(dconvolved_ptr + base + later * CHANNELS + c[None], mask=(later < T) & inside[None], other=0.0).to(dtype)
-        dgated += after * tl.load(weight_ptr + c * TAPS + tap, mask=inside, other=0.0).to(dtype)[None]
-        earlier = (t - reach)[:, None]
-        before = tl.load(gated_ptr + base + earlier * CHANNELS + c[None], mask=(earlier >= 0) & valid, other=0.0).to(dtype)
-        tl.store(to + tap * CHANNELS, tl.sum(dy * before, 0), mask=inside)
-    at = 2 * base + t[:, None].to(tl.int64) * 2 * CHANNELS + c[None]
-    a = tl.load(x_ptr + at, mask=valid, other=0.0).to(dtype)
-    gate = 1.0 / (1.0 + tl.exp(-tl.load(x_ptr + at + CHANNELS, mask=valid, other=0.0).to(dtype)))
-    tl.store(dx_ptr + at, (dgated * gate).to(dx_ptr.dtype.element_ty), mask=valid)
-    tl.store(dx_ptr + at + CHANNELS, (dgated * a * gate * (1.0 - gate)).to(dx_ptr.dtype.element_ty), mask=valid)
+        dweight = tl.zeros([BLOCK_T, BLOCK_C], dtype)
+        for start in range(first, tl.minimum(first + TILES * BLOCK_T, T), BLOCK_T):
+            t = start + row
+            valid = (t < T)[:, None] & inside[None]
+            earlier = (t - (TAPS - 1 - tap))[:, None]
+            dy = tl.load(dconvolved_ptr + base + t[:, None] * CHANNELS + c[None], mask=valid, other=0.0).to(dtype)
+            dweight += dy * tl.load(gated_ptr + base + earlier * CHANNELS + c[None], mask=(earlier >= 0) & valid, other=0.0).to(dtype)
+        tl.store(to + tap * CHANNELS, tl.sum(dweight, 0), mask=inside)
 
 
 #: Elements of a tile that holds all channels, "forward" and "backward": registers for two programs or more on a multiprocessor. Frames of
-#: a program of those kernels ("span"): more would leave multiprocessors idle, fewer would gate more frames twice. Frames, channels and
-#: warps of a program of the kernel that need not hold all channels ("gate"): long, so that the weights' gradient has few parts.
-SIZES: dict[str, Any] = {"forward": 4096, "backward": 2048, "span": 32, "gate": (64, 64, 4)}
+#: a program of those kernels ("span"): more would leave multiprocessors idle, fewer would gate more frames twice. Frames and channels of a
+#: tile, warps and tiles of a program of the kernel that need not hold all channels ("gate"): several tiles, so that the weights' gradient
+#: has few parts.
+SIZES: dict[str, Any] = {"forward": 4096, "backward": 2048, "span": 32, "gate": (64, 64, 4, 4)}
 
 
 def launch(channels: int, direction: str) -> dict[str, int]:
@@ -173,7 +185,12 @@ def launch(channels: int, direction: str) -> dict[str, int]:
 
 def gate_launch() -> dict[str, int]:
     """Tile of the kernel that need not."""
-    return dict(zip(("BLOCK_T", "BLOCK_C", "num_warps"), SIZES["gate"], strict=True))
+    return dict(zip(("BLOCK_T", "BLOCK_C", "num_warps", "TILES"), SIZES["gate"], strict=True))
+
+
+def _by_tap(weight: Tensor) -> Tensor:
+    """Weights with the channels of a tap side by side: they are read for every tile."""
+    return weight.T.contiguous()
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -184,7 +201,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor
     if out.numel():
         span = SIZES["span"]
         forward_kernel[triton.cdiv(frames, span), batch](
-            x, weight, bias, gamma, beta, gated, out, None, None, None, frames, span,
+            x, _by_tap(weight), bias, gamma, beta, gated, out, None, None, None, frames, span,
             STEP=False, EPS=eps, CHANNELS=channels, TAPS=taps, **launch(channels, "forward"),
         )  # fmt: skip
     return out, gated
@@ -207,7 +224,7 @@ def step(
     out, gated = (x.new_empty(rows, frames, channels) for _ in range(2))
     if out.numel():
         forward_kernel[1, rows](
-            x, weight, bias, gamma, beta, gated, out, slots, lengths, state, frames, frames,
+            x, _by_tap(weight), bias, gamma, beta, gated, out, slots, lengths, state, frames, frames,
             STEP=True, EPS=eps, CHANNELS=channels, TAPS=taps, **launch(channels, "forward"),
         )  # fmt: skip
     return out
@@ -222,16 +239,17 @@ def backward(
     wide = torch.promote_types(x.dtype, torch.float32)
     sizes: dict[str, Any] = {"CHANNELS": channels, "TAPS": taps}
     span, gate = SIZES["span"], gate_launch()
-    spans, gate_tiles = triton.cdiv(frames, span), triton.cdiv(frames, gate["BLOCK_T"])
+    spans, gate_tiles = triton.cdiv(frames, span), triton.cdiv(frames, gate["BLOCK_T"] * gate["TILES"])
     dx, dconvolved = torch.empty_like(x), torch.empty_like(gated)
     sums = x.new_empty(batch * spans, 3, channels, dtype=wide)
     weight_sums = x.new_empty(batch * gate_tiles, taps, channels, dtype=wide)
+    by_tap = _by_tap(weight)
     if x.numel():
         norm_backward_kernel[spans, batch](
-            grad, gated, weight, bias, gamma, beta, dconvolved, sums, frames, span, EPS=eps, **sizes, **launch(channels, "backward")
+            grad, gated, by_tap, bias, gamma, beta, dconvolved, sums, frames, span, EPS=eps, **sizes, **launch(channels, "backward")
         )
         gate_backward_kernel[gate_tiles, triton.cdiv(channels, gate["BLOCK_C"]), batch](
-            dconvolved, x, gated, weight, dx, weight_sums, frames, **sizes, **gate
+            dconvolved, x, gated, by_tap, dx, weight_sums, frames, **sizes, **gate
         )
     dbias, dgamma, dbeta = sums.sum(0).unbind()
     dweight = weight_sums.sum(0).T.to(weight.dtype).contiguous()  # as the operator's shape function says: compiled graphs rely on it

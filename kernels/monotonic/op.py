@@ -69,7 +69,9 @@ def _two_like(x: Tensor, *_: object) -> tuple[Tensor, Tensor]:
 
 
 alignment_backward = operator(
-    "monotonic_alignment_backward(Tensor grad, Tensor p, Tensor q) -> Tensor", _alignment_backward, lambda grad, p, q: torch.empty_like(q)
+    "monotonic_alignment_backward(Tensor grad, Tensor p, Tensor q) -> Tensor",
+    _alignment_backward,
+    lambda grad, p, q: torch.empty_like(q, memory_format=torch.contiguous_format),
 )
 alignment = operator(
     "monotonic_alignment(Tensor p) -> (Tensor, Tensor)",

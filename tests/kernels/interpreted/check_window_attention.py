@@ -48,9 +48,10 @@ def test_dtypes(dtype):
     check(dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("width", [40, 48, 64, 80, 96, 128])
-def test_head_sizes(width):
-    check(torch.float32, width=width, lengths=[9, 4])
+def test_head_sizes(width, dtype):
+    check(dtype, width=width, lengths=[9, 4])
 
 
 @pytest.mark.parametrize(("chunk", "left"), [(1, 0), (1, 5), (3, 0), (5, 13), (19, 19), (40, 2)])
