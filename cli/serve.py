@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +18,12 @@ from .model import load_model
 from .options import Beam, Device, Search, SearchOption
 
 if TYPE_CHECKING:
-    from riverrun.speech.model import SpeechModel
-    from riverrun.speech.recognizer import StreamingRecognizer
+    from riverrun.streaming import Recognizer
     from riverrun.streaming.server import ServedModel, SessionStore
+    from riverrun.streaming.server.config import Variant
+
+#: A pause that ends a segment of a translated stream, in seconds.
+_SENTENCE_PAUSE_S = 1.2
 
 Models = Annotated[list[str], typer.Option("--models", "-m", help="A model to serve; repeat it for more. The first is the default.")]
 TokenFile = Annotated[
@@ -45,6 +50,13 @@ Latencies = Annotated[
 Pem = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
 
 
+class Shed(StrEnum):
+    """What is given up under overload."""
+
+    newest = "newest"
+    none = "none"
+
+
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
@@ -65,6 +77,11 @@ def serve(
     drain: Annotated[float, typer.Option(help="Seconds that open streams may go on after SIGTERM.", min=0.001)] = 30.0,
     idle: Annotated[float, typer.Option(help="Seconds without audio after which a stream is closed.", min=0.001)] = 60.0,
     save_every: Annotated[float, typer.Option(help="Seconds of audio between snapshots.", min=0.1)] = 4.0,
+    vad: Annotated[bool, typer.Option("--vad", help="Let endpoints go by voice activity, unless a client says otherwise.")] = False,
+    shed: Annotated[
+        Shed, typer.Option(metavar="|".join(Shed), help="Streams to give up when all fall behind real time; their clients can resume.")
+    ] = Shed.newest,
+    log_text: Annotated[bool, typer.Option("--log-text", help="Write what was said into the log, too.")] = False,
     calibrate: Annotated[bool, typer.Option(help="Measure the model, and refuse streams that it could not keep up with.")] = True,
 ) -> None:
     """Serve live recognition over WebSocket, recordings over HTTP, and a page for browsers."""
@@ -80,8 +97,10 @@ def serve(
 
     if threads:
         torch.set_num_threads(threads)
-    scheduler = SchedulerConfig(max_streams=max_streams, utilisation=0.5 if calibrate else float("inf"))
-    config = server.ServerConfig(scheduler, drain_s=drain, idle_s=idle, save_s=save_every)
+    scheduler = SchedulerConfig(max_streams=max_streams, shed=shed.value)
+    if not calibrate:
+        scheduler = replace(scheduler, utilisation=float("inf"))
+    config = server.ServerConfig(scheduler, drain_s=drain, idle_s=idle, save_s=save_every, vad=vad, log_text=log_text)
     engine = server.Engine(
         served([load_model(name, device) for name in models], search.value, beam, latency),
         Resampler,
@@ -103,7 +122,7 @@ def server_package() -> Any:
     return server
 
 
-def served(models: list[SpeechModel], search: str = "greedy", beam: int = 4, latencies: Sequence[int] = ()) -> tuple[ServedModel, ...]:
+def served(models: Sequence[Any], search: str = "greedy", beam: int = 4, latencies: Sequence[int] = ()) -> tuple[ServedModel, ...]:
     """Loaded models as the server takes them, under the latencies given or all of theirs.
 
     Raises:
@@ -125,13 +144,22 @@ def served(models: list[SpeechModel], search: str = "greedy", beam: int = 4, lat
             tuple(latencies or model.info["latencies_ms"]),
             next(iter(latencies), model.info["default_latency_ms"]),
             partial(_recognizer, model, search, beam),
+            tuple(model.info.get("target_languages", ())),
         )
         for model in models
     )
 
 
-def _recognizer(model: SpeechModel, search: str, beam: int, latency_ms: int) -> StreamingRecognizer:
-    return model.recognizer(latency_ms, search, beam)
+def _recognizer(model: Any, search: str, beam: int, variant: Variant) -> Recognizer:
+    """A recogniser, or a translator as one."""
+    if variant.policy is None:
+        recognizer: Recognizer = model.recognizer(variant.latency_ms, search, beam)
+        return recognizer
+    from riverrun.streaming.policies import parse_policy
+    from riverrun.streaming.translator import Translator
+
+    translated = model.attention_model(variant.latency_ms)
+    return Translator(translated, parse_policy(variant.policy), language=variant.language, silence_s=_SENTENCE_PAUSE_S)
 
 
 def _text(path: Path | None) -> str | None:

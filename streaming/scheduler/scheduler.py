@@ -57,6 +57,7 @@ class Scheduler:
         vad: voice activity detection, for streams that want it.
         buckets: see `Slots`.
         observe: called on the event loop after each tick.
+        calibrate: whether to measure the model before the first stream; without, it is learnt from the first steps.
 
     Raises:
         ValueError: voice activity detection for a recogniser that hears at another rate.
@@ -70,6 +71,7 @@ class Scheduler:
         vad: SileroVad | None = None,
         buckets: Sequence[int] = BUCKETS,
         observe: Callable[[Tick], None] | None = None,
+        calibrate: bool = True,
     ):
         self.config = config or SchedulerConfig()
         if vad and recognizer.sample_rate != SAMPLE_RATE:
@@ -79,6 +81,7 @@ class Scheduler:
         self._worker, self._own = worker or ThreadPoolExecutor(1, "riverrun-model"), worker is None
         self._times = StepTimes()
         self._runtime = Runtime(self.config, recognizer, self._awake, self._release)
+        self._calibrates = calibrate and (self.config.utilisation != float("inf") or self._slots.recorded)
         self._streams: dict[LiveStream, None] = {}  # in the order in which they came
         self._ready: dict[LiveStream, None] = {}
         self._busy: set[LiveStream] = set()  # in the running tick: their slots are not free before it ends
@@ -91,7 +94,7 @@ class Scheduler:
 
     async def __aenter__(self) -> Self:
         """Measure the model, and start."""
-        if self.config.utilisation != float("inf") or self._slots.recorded:
+        if self._calibrates:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._calibrate)
         self._driver = asyncio.create_task(self._drive())
         self._driver.add_done_callback(self._stopped)
@@ -110,6 +113,11 @@ class Scheduler:
     def recognizer(self) -> Recognizer:
         """The model."""
         return self._recognizer
+
+    @property
+    def vad(self) -> bool:
+        """Whether its streams can go by voice activity."""
+        return self._vad is not None
 
     @property
     def streams(self) -> int:

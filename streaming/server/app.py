@@ -65,6 +65,7 @@ def create_app(
     app.get("/v1/schema")(schema)
     app.websocket("/v1/stream")(_stream)
     app.websocket("/sherpa")(_sherpa)
+    app.websocket("/")(_sherpa)  # where those clients go that take no path
     if engine.decode:
         app.include_router(router)
     app.get("/", include_in_schema=False)(_index)

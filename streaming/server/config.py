@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,20 @@ from numpy.typing import NDArray
 from ..events import Transcript
 from ..recognizer import Front, Recognizer
 from ..scheduler import SchedulerConfig
+
+
+class Variant(NamedTuple):
+    """How a model is run: what streams must have in common to be stepped together.
+
+    Attributes:
+        latency_ms: one of the model's.
+        language: to translate into; None for a recogniser.
+        policy: of translation, as `riverrun.streaming.policies.policy_text` writes it; None for a recogniser.
+    """
+
+    latency_ms: int
+    language: str | None = None
+    policy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -23,14 +37,22 @@ class ServedModel:
         languages: that it hears.
         latencies_ms: that it offers.
         default_latency_ms: one of them.
-        recognizer: the model under one of its latencies.
+        recognizer: the model under one of its variants; raises ValueError for a policy that it cannot follow.
+        translation: languages that it translates into, the default first; none for a recogniser.
+        policy: of translation, if a client asks for none.
     """
 
     name: str
     languages: tuple[str, ...]
     latencies_ms: tuple[int, ...]
     default_latency_ms: int
-    recognizer: Callable[[int], Recognizer]
+    recognizer: Callable[[Variant], Recognizer]
+    translation: tuple[str, ...] = ()
+    policy: str = "alignatt"
+
+    def variant(self, latency_ms: int) -> Variant:
+        """What a client gets that asks for nothing but a latency."""
+        return Variant(latency_ms, self.translation[0], self.policy) if self.translation else Variant(latency_ms)
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,9 @@ class ServerConfig:
         save_s: audio between snapshots, and so the most that a client keeps to send again.
         keep_s: that snapshots of broken streams are kept.
         drain_s: that streams may go on after the server was asked to stop.
+        variants: translations with policies or languages of clients' choice, running at a time.
+        vad: whether endpoints go by voice activity where clients do not say; needs the extra ``vad``.
+        log_text: whether the log tells what was said.
         origins: web origins whose pages may connect, besides the server's own.
     """
 
@@ -98,10 +123,13 @@ class ServerConfig:
     save_s: float = 4.0
     keep_s: float = 300.0
     drain_s: float = 30.0
+    variants: int = 8
+    vad: bool = False
+    log_text: bool = False
     origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if isinstance(value, int | float) and not value > 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
                 raise ValueError(f"{f.name} is {value}: it must be positive")

@@ -14,6 +14,7 @@ from ..pipeline import Samples
 from ..scheduler import LiveStream, Refused, StreamFailed
 from ..scheduler.live import Output
 from .hub import Hub, log
+from .opus import OpusDecoder, OpusError
 from .protocol import ProtocolError
 
 #: WebSocket close codes (RFC 6455 and its registry) of errors; any other is a policy violation.
@@ -34,6 +35,7 @@ class Connection(ABC):
     kind: str
     encoding = "pcm_f32le"
     sample_rate = 16000
+    opus: OpusDecoder | None = None  #: for a stream so encoded
 
     def __init__(self, socket: WebSocket, hub: Hub, token: str | None, subprotocol: str | None = None):
         self.socket, self.hub, self.token = socket, hub, token
@@ -182,9 +184,14 @@ class Connection(ABC):
             self._heard = time.monotonic()
 
     def _samples(self, data: bytes) -> Samples:
-        kind, size = _TYPES[self.encoding]
         if len(data) > self.hub.config.message_bytes:
             raise ProtocolError("too-large", f"a message may have {self.hub.config.message_bytes} bytes; send smaller pieces")
+        if self.opus:
+            try:
+                return self.opus.decode(data)
+            except OpusError as error:
+                raise ProtocolError("bad-audio", str(error)) from None
+        kind, size = _TYPES[self.encoding]
         if len(data) % size:
             raise ProtocolError("bad-audio", f"a message of {len(data)} bytes holds no whole number of {size}-byte samples")
         return np.frombuffer(data, kind)

@@ -12,7 +12,8 @@ from typing import Any, Protocol, Self
 
 from ..recognizer import Front
 from ..scheduler import Refused, Scheduler
-from .config import Engine, ServedModel, ServerConfig
+from ..vad import SAMPLE_RATE, SileroVad, VadError, VoicedReader
+from .config import Engine, ServedModel, ServerConfig, Variant
 from .metrics import Metrics
 from .protocol import ProtocolError
 from .store import MemoryStore, SessionStore
@@ -56,7 +57,10 @@ class Hub:
         self.late_s = 0.0  #: by which the event loop is late: audio waits so long before a scheduler even sees it
         self.connections: set[Abortable] = set()
         self.by_token: dict[str, Abortable] = {}
-        self._schedulers: dict[tuple[str, int], Scheduler] = {}
+        self.vad: SileroVad | None = None  #: voice activity detection, if it is installed
+        self._schedulers: dict[tuple[str, Variant], Scheduler] = {}
+        self._asked: dict[tuple[str, Variant], AsyncExitStack] = {}  # schedulers of clients' choice, the oldest first
+        self._starting = asyncio.Lock()
         self._resources = AsyncExitStack()
         self._worker = ThreadPoolExecutor(1, "riverrun-model")
 
@@ -64,9 +68,14 @@ class Hub:
         """Start the models."""
         self._resources.callback(self._worker.shutdown)
         self._resources.push_async_callback(self.store.close)
+        try:
+            self.vad = SileroVad()
+        except VadError:
+            if self.config.vad:
+                raise
         for model in self.engine.models:
             for latency_ms in dict.fromkeys((model.default_latency_ms, *model.latencies_ms)):
-                await self._start(model, latency_ms)
+                await self._start(model, model.variant(latency_ms), self._resources, calibrate=True)
         watch = asyncio.create_task(self._watch())
         self._resources.callback(watch.cancel)
         self.ready = True
@@ -74,10 +83,12 @@ class Hub:
 
     async def __aexit__(self, *_: object) -> None:
         self.ready = False
+        for resources in self._asked.values():
+            await resources.aclose()
         await self._resources.aclose()
 
-    def choose(self, name: str | None, latency_ms: int | None) -> tuple[ServedModel, int]:
-        """A model, and one of its latencies.
+    def choose(self, name: str | None, latency_ms: int | None) -> tuple[ServedModel, Variant]:
+        """A model, and its variant for a latency.
 
         Raises:
             ProtocolError: "unsupported".
@@ -88,24 +99,45 @@ class Hub:
             raise ProtocolError("unsupported", f"no such model; choose from {', '.join(self.engine.names)}") from None
         if latency_ms is not None and latency_ms not in model.latencies_ms:
             raise ProtocolError("unsupported", f"no latency of {latency_ms} ms; choose from {', '.join(map(str, model.latencies_ms))}")
-        return model, latency_ms or model.default_latency_ms
+        return model, model.variant(latency_ms or model.default_latency_ms)
 
-    async def _start(self, model: ServedModel, latency_ms: int) -> None:
-        recognizer = await asyncio.get_running_loop().run_in_executor(self._worker, model.recognizer, latency_ms)
-        scheduler = Scheduler(recognizer, self.config.scheduler, self._worker, observe=self.metrics.tick)
-        self._schedulers[model.name, latency_ms] = await self._resources.enter_async_context(scheduler)
-        log("model", model=model.name, latency_ms=latency_ms, capacity=scheduler.capacity)
+    async def _start(self, model: ServedModel, variant: Variant, resources: AsyncExitStack, calibrate: bool) -> Scheduler:
+        recognizer = await asyncio.get_running_loop().run_in_executor(self._worker, model.recognizer, variant)
+        voiced = recognizer.sample_rate == SAMPLE_RATE and isinstance(recognizer.reader(), VoicedReader)
+        vad = self.vad if voiced else None
+        scheduler = Scheduler(recognizer, self.config.scheduler, self._worker, vad, observe=self.metrics.tick, calibrate=calibrate)
+        self._schedulers[model.name, variant] = await resources.enter_async_context(scheduler)
+        log("model", model=model.name, **variant._asdict(), capacity=scheduler.capacity)
+        return scheduler
 
-    def scheduler(self, model: ServedModel, latency_ms: int) -> Scheduler:
-        """The scheduler of a model under one of its latencies.
+    async def scheduler(self, model: ServedModel, variant: Variant) -> Scheduler:
+        """The scheduler of a model under one of its variants, started if need be.
 
         Raises:
             Refused: the server is about to stop, or has no room for one more stream.
+            ProtocolError: the model cannot follow the policy.
         """
         if self.draining:
             raise Refused("draining", "the server is about to stop; connect again to reach another")
-        scheduler = self._schedulers[model.name, latency_ms]
+        async with self._starting:
+            scheduler = self._schedulers.get((model.name, variant)) or await self._ask(model, variant)
         self._room(scheduler)
+        return scheduler
+
+    async def _ask(self, model: ServedModel, variant: Variant) -> Scheduler:
+        """Start a scheduler of a client's choice, in place of one that no one uses if there are too many."""
+        if len(self._asked) >= self.config.variants:
+            unused = next((key for key in self._asked if not self._schedulers[key].streams), None)
+            if unused is None:
+                raise Refused("full", "too many policies are in use; choose another, or try again later")
+            del self._schedulers[unused]
+            await self._asked.pop(unused).aclose()
+        resources = AsyncExitStack()
+        try:
+            scheduler = await self._start(model, variant, resources, calibrate=False)
+        except ValueError as error:
+            raise ProtocolError("unsupported", str(error)) from None
+        self._asked[model.name, variant] = resources
         return scheduler
 
     @property
@@ -117,7 +149,7 @@ class Hub:
     def capacity(self) -> int | None:
         """Streams that the default model has room for by itself, as measured so far; None before it has started."""
         model = self.engine.models[0]
-        scheduler = self._schedulers.get((model.name, model.default_latency_ms))
+        scheduler = self._schedulers.get((model.name, model.variant(model.default_latency_ms)))
         return scheduler.capacity if scheduler else None
 
     def _room(self, scheduler: Scheduler) -> None:

@@ -15,7 +15,8 @@ from pydantic_core import to_json
 
 from ..events import Endpoint, Event, Final, Partial, Word
 
-Encoding = Literal["pcm_s16le", "pcm_f32le"]
+Encoding = Literal["pcm_s16le", "pcm_f32le", "opus"]
+Option = Annotated[str, Field(max_length=64)] | int | float
 
 
 class Message(BaseModel):
@@ -37,11 +38,13 @@ class Start(Message):
     type: Literal["start"] = "start"
     model: Annotated[str, Field(max_length=128)] | None = None
     sample_rate: Annotated[int, Field(ge=1000, le=768000)] = 16000
-    encoding: Encoding = "pcm_s16le"
+    encoding: Annotated[Encoding, Field(description="opus: one raw packet a message, and a sample_rate of 48000")] = "pcm_s16le"
     latency_ms: Annotated[int, Field(gt=0, le=60000)] | None = None
-    language: Annotated[str, Field(max_length=35)] | None = None
+    language: Annotated[str, Field(max_length=35, description="that is spoken")] | None = None
     translate_to: Annotated[str, Field(max_length=35)] | None = None
-    policy: Annotated[str, Field(max_length=64)] | None = None
+    policy: Annotated[str, Field(max_length=64, description="when a translation is written")] | None = None
+    policy_options: Annotated[dict[Annotated[str, Field(max_length=64)], Option], Field(max_length=16)] | None = None
+    vad: Annotated[bool, Field(description="whether endpoints go by voice activity")] | None = None
     hotwords: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=1000)] | None = None
     resume: Resume | None = None
 
@@ -69,7 +72,9 @@ class Capabilities(Message):
     sample_rate: int
     encodings: list[Encoding] = ["pcm_s16le", "pcm_f32le"]
     hotwords: bool = False
-    translation: list[str] = []
+    translation: Annotated[list[str], Field(description="languages that it translates into")] = []
+    policies: list[str] = []
+    vad: bool = False
 
 
 class Ready(Message):

@@ -11,16 +11,22 @@ import asyncio
 import json
 import secrets
 import struct
+from base64 import b64decode, b64encode
 from collections import deque
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..events import Endpoint, Final
-from ..scheduler import Flushed, Lag, LiveStream, Saved
+from ..policies import POLICIES, PolicyError, make_policy, policy_text
+from ..scheduler import Flushed, Lag, LiveStream, Saved, Scheduler
 from ..scheduler.live import Output
 from ..state import StateError
+from .config import ServedModel, Variant
 from .connection import Connection
 from .hub import log
+from .opus import SAMPLE_RATE as OPUS_RATE
+from .opus import OpusDecoder
+from .opus import available as opus_available
 from .protocol import (
     Ack,
     Capabilities,
@@ -48,20 +54,23 @@ class Record:
     """What is kept of a stream.
 
     Attributes:
-        model, latency_ms, sample_rate, encoding: of its start.
+        model, variant, sample_rate, encoding, vad: of its start.
         samples: of the client's audio behind the snapshot.
         seq: number of the last final message before it.
         messages: the last of these, ``[seq, JSON]``.
+        packets: the last Opus packets before it, in base 64: a decoder's memory.
         data: the snapshot; empty at a stream's beginning.
     """
 
     model: str
-    latency_ms: int
+    variant: tuple[int, str | None, str | None]
     sample_rate: int
     encoding: str
+    vad: bool = False
     samples: int = 0
     seq: int = 0
     messages: tuple[tuple[int, str], ...] = ()
+    packets: tuple[str, ...] = ()
     data: bytes = b""
 
     def to_bytes(self) -> bytes:
@@ -80,7 +89,9 @@ class Record:
             size = struct.unpack_from("<I", data)[0]
             head: dict[str, Any] = json.loads(data[4 : 4 + size])
             messages = tuple((int(seq), str(text)) for seq, text in head.pop("messages"))
-            return cls(**head, messages=messages, data=data[4 + size :])
+            latency_ms, language, policy = head.pop("variant")
+            packets = tuple(map(str, head.pop("packets")))
+            return cls(**head, variant=(latency_ms, language, policy), messages=messages, packets=packets, data=data[4 + size :])
         except (struct.error, ValueError, TypeError, KeyError) as error:
             raise StateError(f"the kept stream is damaged: {error}") from None
 
@@ -102,34 +113,61 @@ class Session(Connection):
         start = parse_client(first)
         if not isinstance(start, Start):
             raise ProtocolError("bad-message", f"{start.type} before the start message")
-        for name in ("hotwords", "translate_to", "policy"):
-            if getattr(start, name):
-                raise ProtocolError("unsupported", f"this model takes no {name}")
-        model, latency_ms = self.hub.choose(start.model, start.latency_ms)
-        if start.language and start.language not in model.languages:
-            raise ProtocolError("unsupported", f"no language {start.language}; choose from {', '.join(model.languages)}")
+        model, variant = self._choose(start)
         self.encoding, self.sample_rate = start.encoding, start.sample_rate
-        record = Record(model.name, latency_ms, start.sample_rate, start.encoding)
-        scheduler = self.hub.scheduler(model, latency_ms)
+        scheduler = await self.hub.scheduler(model, variant)
+        vad = self.hub.config.vad and scheduler.vad if start.vad is None else start.vad
+        if vad and not scheduler.vad:
+            raise ProtocolError("unsupported", "endpoints cannot go by voice activity here; leave vad out")
+        record = Record(model.name, tuple(variant), start.sample_rate, start.encoding, vad)
         if start.resume:
             record = await self._kept(start.resume, record)
         try:
             front = self.hub.front(start.sample_rate, scheduler.recognizer.sample_rate)
-            stream = scheduler.open(front, self.hub.config.save_s, record.data or None)
+            stream = scheduler.open(front, self.hub.config.save_s, record.data or None, vad)
         except StateError as error:
             raise ProtocolError("resume-mismatch", f"{error}; start anew") from None
+        if start.encoding == "opus":
+            self.opus = OpusDecoder(tuple(map(b64decode, record.packets)))
         self._record, self._seq, self.base = record, record.seq, record.samples
         self._messages = deque(record.messages, _KEPT)
         self._arrived = start.resume.seq if start.resume else 0
         self._resume_token = secrets.token_urlsafe(32)
         self.hub.by_token[self._resume_token] = self
         try:
-            await self._greet(model.languages, model.latencies_ms, scheduler.recognizer.sample_rate)
+            await self._greet(model, scheduler)
         except BaseException:
             stream.close()
             self.hub.by_token.pop(self._resume_token, None)
             raise
         return stream
+
+    def _choose(self, start: Start) -> tuple[ServedModel, Variant]:
+        """What the client wants, if it can be had."""
+        model, variant = self.hub.choose(start.model, start.latency_ms)
+        if start.hotwords:
+            raise ProtocolError("unsupported", "this model takes no hotwords")
+        if start.language and start.language not in model.languages:
+            raise ProtocolError("unsupported", f"no language {start.language}; choose from {', '.join(model.languages)}")
+        if start.encoding == "opus" and not opus_available():
+            raise ProtocolError("unsupported", "this server decodes no Opus; send PCM")
+        if start.encoding == "opus" and start.sample_rate != OPUS_RATE:
+            raise ProtocolError("unsupported", f"Opus counts at {OPUS_RATE} Hz; say so in sample_rate")
+        if start.policy_options and not start.policy:
+            raise ProtocolError("bad-message", "policy_options without a policy")
+        if not model.translation and (start.translate_to or start.policy):
+            raise ProtocolError("unsupported", "this model does not translate; leave translate_to and policy out")
+        if start.translate_to and start.translate_to not in model.translation:
+            raise ProtocolError("unsupported", f"no translation into {start.translate_to}; choose from {', '.join(model.translation)}")
+        if start.translate_to:
+            variant = variant._replace(language=start.translate_to)
+        if start.policy:
+            try:
+                policy = make_policy(start.policy, **(start.policy_options or {}))
+            except PolicyError as error:
+                raise ProtocolError("unsupported", str(error)) from None
+            variant = variant._replace(policy=policy_text(policy))
+        return model, variant
 
     async def _kept(self, resume: Resume, wanted: Record) -> Record:
         """The kept stream; whoever still holds it here lets go, lest two connections feed one stream."""
@@ -142,28 +180,33 @@ class Session(Connection):
             record = Record.from_bytes(data)
         except StateError as error:
             raise ProtocolError("resume-mismatch", f"{error}; start anew") from None
-        bare = replace(record, samples=0, seq=0, messages=(), data=b"")
+        bare = replace(record, samples=0, seq=0, messages=(), packets=(), data=b"")
         if bare != wanted:
-            raise ProtocolError("resume-mismatch", "the stream began with another model, latency, sample rate or encoding; repeat these")
+            raise ProtocolError("resume-mismatch", "the stream began otherwise; repeat the start message as it was")
         if resume.seq < record.seq and record.messages[0][0] > resume.seq + 1:
             raise ProtocolError("resume-gap", "final messages that did not arrive are no longer kept; start anew")
         self.hub.metrics.resumed.inc()
         return record
 
-    async def _greet(self, languages: tuple[str, ...], latencies: tuple[int, ...], sample_rate: int) -> None:
+    async def _greet(self, model: ServedModel, scheduler: Scheduler) -> None:
         record = self._record
         await self._keep(record)
         capabilities = Capabilities(
-            model=record.model,
-            languages=list(languages),
-            latency_ms=record.latency_ms,
-            latencies_ms=list(latencies),
-            sample_rate=sample_rate,
+            model=model.name,
+            languages=list(model.languages),
+            latency_ms=record.variant[0],
+            latencies_ms=list(model.latencies_ms),
+            sample_rate=scheduler.recognizer.sample_rate,
+            encodings=["pcm_s16le", "pcm_f32le", "opus"] if opus_available() else ["pcm_s16le", "pcm_f32le"],
+            translation=list(model.translation),
+            policies=list(POLICIES) if model.translation else [],
+            vad=scheduler.vad,
         )
-        session = secrets.token_hex(8)
+        self._session = session = secrets.token_hex(8)
         audio_ms = self._ms(record.samples)
         await self._message(Ready(session=session, resume_token=self._resume_token, capabilities=capabilities, audio_ms=audio_ms))
-        log("start", session=session, model=record.model, latency_ms=record.latency_ms, resumed_at_ms=audio_ms)
+        about = dict(zip(Variant._fields, record.variant, strict=True))
+        log("start", session=session, model=record.model, **about, encoding=record.encoding, vad=record.vad, resumed_at_ms=audio_ms)
         for seq, text in record.messages:
             if seq > self._arrived:
                 await self.send(text)
@@ -189,9 +232,12 @@ class Session(Connection):
             self._messages.append((self._seq, text))
             if self._seq > self._arrived:
                 await self.send(text)
+            if self.hub.config.log_text and isinstance(item, Final):
+                log("final", session=self._session, seq=self._seq, text=item.text)
         elif isinstance(item, Saved):
             samples = self.base + item.samples
-            record = replace(self._record, samples=samples, seq=self._seq, messages=tuple(self._messages), data=item.data)
+            packets = tuple(b64encode(packet).decode() for packet in self.opus.packets(item.samples)) if self.opus else ()
+            record = replace(self._record, samples=samples, seq=self._seq, messages=tuple(self._messages), packets=packets, data=item.data)
             if await self._keep(record):
                 await self._message(Ack(audio_ms=self._ms(samples)))
         elif isinstance(item, Flushed):

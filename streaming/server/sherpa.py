@@ -1,4 +1,4 @@
-"""``/sherpa``: what clients of sherpa-onnx's streaming servers speak.
+"""``/sherpa``, and ``/`` for WebSocket: what clients of sherpa-onnx's streaming servers speak.
 
 A client sends mono float32 samples at 16 kHz in binary frames, and the text ``Done``; it gets JSON objects with at least
 ``text`` and ``segment`` for each change, and the text ``Done!`` at the end.
@@ -22,9 +22,9 @@ class SherpaConnection(Connection):
 
     async def begin(self) -> LiveStream:
         """Open the stream at once: this protocol has no greeting."""
-        model, latency_ms = self.hub.choose(None, None)
-        scheduler = self.hub.scheduler(model, latency_ms)
-        return scheduler.open(self.hub.front(self.sample_rate, scheduler.recognizer.sample_rate))
+        scheduler = await self.hub.scheduler(*self.hub.choose(None, None))
+        front = self.hub.front(self.sample_rate, scheduler.recognizer.sample_rate)
+        return scheduler.open(front, vad=self.hub.config.vad and scheduler.vad)
 
     async def hear(self, stream: LiveStream, text: str) -> None:
         """``Done``."""

@@ -58,7 +58,7 @@ async def transcriptions(
     if response_format in ("srt", "vtt") and response_format not in hub.engine.formats:
         raise ApiError("unsupported", f"this server does not write {response_format}", "response_format")
     try:
-        chosen, latency_ms = hub.choose(model, None)
+        chosen, variant = hub.choose(model, None)
     except ProtocolError as error:
         raise ApiError("model_not_found", str(error), "model", 404) from None
     if language and language not in chosen.languages:
@@ -66,7 +66,7 @@ async def transcriptions(
     code = "finished"
     try:
         with hub.tokens.stream(request.state.token), hub.metrics.streams.labels("file").track_inprogress():
-            scheduler = hub.scheduler(chosen, latency_ms)
+            scheduler = await hub.scheduler(chosen, variant)
             live = scheduler.open()
             hub.metrics.opened.labels("file").inc()
             transcript = await _transcribe(hub, live, file.file, scheduler.recognizer.sample_rate)

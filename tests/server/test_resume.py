@@ -165,7 +165,7 @@ def test_no_server_is_one_clear_error() -> None:
 
 
 def test_records_survive_and_damage_is_seen() -> None:
-    record = Record("m", 320, 16000, "pcm_s16le", 5, 2, ((1, "{}"), (2, "{}")), b"data")
+    record = Record("m", (320, "de", "wait-k:k=3"), 16000, "opus", True, 5, 2, ((1, "{}"), (2, "{}")), ("AA==",), b"data")
     assert Record.from_bytes(record.to_bytes()) == record
     for damaged in (b"", b"\xff\xff\xff\xff", record.to_bytes()[:20], b"\x02\0\0\0[]"):
         with pytest.raises(StateError):
