@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from riverrun.speech.attention import Context
 from riverrun.speech.models import Translator
 from riverrun.speech.translation import SearchConfig, Source, StreamingTranslator
+from riverrun.streaming import Final, Stream
 from riverrun.streaming.policies import Hypothesis
+from riverrun.streaming.policies.make import parse_policy
+from riverrun.streaming.translator import Translator as Live
 
 from ..tiny import tiny_tokenizer
 from ..tiny_translator import tiny_network
@@ -183,3 +186,14 @@ def test_unknown_language_is_refused(folder: Path) -> None:
         model.generate(source, [0], [()], "es")
     texts = {model.generate(source, [0], [()], language)[0].tokens for language in ("de", "fr")}
     assert len(texts) == 2 and model.generate(source, [0], [()], None)[0].tokens in texts
+
+
+@pytest.mark.parametrize("policy", ["alignatt:frames=2", "wait-k:k=1,words=ctc"])
+def test_a_live_stream_writes_the_same_however_audio_comes(model: StreamingTranslator, policy: str) -> None:
+    audio = recordings([40000])[0].numpy()
+    texts = []
+    for piece in (40000, 1111):
+        stream = Stream(Live(model, parse_policy(policy), silence_s=None))
+        events = [event for at in range(0, len(audio), piece) for event in stream.push(audio[at : at + piece])] + stream.finish()
+        texts.append(" ".join(event.text for event in events if isinstance(event, Final)))
+    assert texts[0] == texts[1] != ""
