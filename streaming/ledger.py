@@ -6,7 +6,7 @@ like any other state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
@@ -94,18 +94,10 @@ class LedgerRows:
 
     def ledger(self, row: Sequence[int]) -> Ledger:
         """The ledger of a row."""
-        values = iter(row)
-        ledger = Ledger()
-        for name in _NUMBERS:
-            setattr(ledger, name, next(values))
-        count = next(values)
-        entries = [Entry(*_take(values, 3)) for _ in range(self.tokens)]
-        ledger.written = entries[:count]
-        for _ in range(next(values)):
-            size = next(values)
-            ledger.earlier.append(tuple(_take(values, self.length))[:size])
+        at = len(_NUMBERS)
+        ledger = Ledger(**dict(zip(_NUMBERS, row, strict=False)))  # type: ignore[arg-type]
+        ledger.written = [Entry(*row[i : i + 3]) for i in range(at + 1, at + 1 + 3 * row[at], 3)]
+        at += 1 + 3 * self.tokens
+        for i in range(at + 1, at + 1 + row[at] * (1 + self.length), 1 + self.length):
+            ledger.earlier.append(tuple(row[i + 1 : i + 1 + row[i]]))
         return ledger
-
-
-def _take(values: Iterator[int], count: int) -> list[int]:
-    return [next(values) for _ in range(count)]
