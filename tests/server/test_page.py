@@ -266,8 +266,8 @@ def test_a_translation_is_drawn_over_the_sound(model: SpeechModel, browser: Chro
             await page.press("ArrowLeft")
             assert (await page.run("picked.value")).startswith("steht: written at 2.00 s, 0.60 s behind the sound at 1.40 s")
             await page.run("new Promise(requestAnimationFrame)")
-            assert await page.run(lined(1.4)) and not await page.run(lined(1.85))  # a line where it looked
             assert not page.console
+            assert await page.run(lined(1.4)) and not await page.run(lined(1.85))  # a line where it looked
 
     with running(app) as address:
         asyncio.run(main(address))

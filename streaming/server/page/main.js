@@ -113,14 +113,17 @@ function caption(message) {
 
 // Live: how long after it was spoken a new word is on the screen, the median of the last ones. Of a file: how fast it goes.
 function readings({ words }) {
-  const { kind, stream, delays, began } = current, heard = stream.samples / stream.rate, word = words.at(-1);
+  const { kind, stream, delays, began } = current, heard = stream.samples / stream.rate;
+  const word = words.findLast((each) => each.source_ms == null || each.emitted_ms != null); // of a translation: a written one
+  const end = word && (word.emitted_ms ?? word.end * 1000);
   if (kind === "file") {
     const speed = heard / ((performance.now() - began) / 1000);
     $("latency").value = `${speed < 10 ? speed.toFixed(1) : Math.round(speed)} ×`;
-  } else if (word && word.end > current.newest) {
-    current.newest = word.end;
+  } else if (word && end > current.newest) {
+    current.newest = end;
     delays.push(Math.max(0, heard - word.end));
-    const median = delays.splice(0, delays.length - 9) && [...delays].sort((a, b) => a - b)[delays.length >> 1];
+    if (delays.length > 9) delays.shift();
+    const median = [...delays].sort((a, b) => a - b)[delays.length >> 1];
     $("latency").value = `${Math.round(median * 1000)} ms`;
   }
 }

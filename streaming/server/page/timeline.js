@@ -71,17 +71,19 @@ export class Timeline {
     tile.filled = x + 1;
   }
 
-  // Words of the running segment; those before character `stable` of its text are written for good.
+  // Words of the running segment.
   running(words) {
+    const at = this.partial.indexOf(this.chosen);
     this.partial = this.laid(words);
+    if (at >= 0) this.chosen = this.partial[at] ?? null; // the same word, anew
     this.dirty();
   }
 
   // Words of a finished segment.
   finished(words) {
+    this.running(words);
+    this.finals.push(...this.partial);
     this.partial = [];
-    this.finals.push(...this.laid(words));
-    this.dirty();
   }
 
   laid(words) {
