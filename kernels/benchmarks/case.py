@@ -223,7 +223,7 @@ def timed(function: Callable[..., Any], rotation: list[tuple[Any, ...]]) -> tupl
     while len(times) < FEWEST or (len(times) < MOST and time.perf_counter() < until):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         other.zero_()
-        torch.cuda._sleep(hold)  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(hold)
         start.record()
         function(*next(turn))
         end.record()
