@@ -63,20 +63,19 @@ def serve(
     Ends with what happens under twice as many clients.
     """
     client_module()
-    options = {"model": model, "latency": latency, "device": device, "threads": threads}
     with (
-        started(server, **options) as served,
+        started(server, model, latency, device, threads, acceptors) as served,
         _drivers(served.address, drivers, _heard(audio), utterance, piece / 1000, latency) as driving,
     ):
         trials = Trials(served, driving, seconds, limit / 1000)
+        result: dict[str, Any] = {}
         if clients is None:
             held, twice = trials.find(first or served.state().get("capacity") or 8, budget)
-            result = {"streams_held": held, "at_twice_that": twice}
+            result |= {"streams_held": held, "at_twice_that": twice, "trials": trials.done}
         else:
-            result = trials.run(clients)
-    about = {"model": served.model, "device": device, "latency_ms": latency, "limit_ms": limit, "trial_seconds": seconds}
-    sending = {"utterance_seconds": utterance, "piece_ms": piece, "drivers": drivers, "acceptors": acceptors}
-    result = {**result, **about, **sending, "trials": trials.done if clients is None else None}
+            result |= trials.run(clients)
+    result |= {"model": served.model, "device": device, "latency_ms": latency, "limit_ms": limit, "trial_seconds": seconds}
+    result |= {"utterance_seconds": utterance, "piece_ms": piece, "drivers": drivers, "acceptors": acceptors}
     if as_json:
         print(json.dumps(result))
         return

@@ -140,11 +140,12 @@ def main() -> None:
     about = json.loads(sys.argv[1])
     samples = np.load(Path(about["samples"]), allow_pickle=False)
     try:
-        from uvloop import run
+        from uvloop import new_event_loop
     except ImportError:
-        from asyncio import run
+        from asyncio import new_event_loop
 
     async def work() -> None:
         await _obey(Clients(about["url"], samples, about["utterance"], about["piece"], about["start"], about["seed"]))
 
-    run(work())
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(work())

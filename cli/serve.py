@@ -14,7 +14,7 @@ import typer
 
 from .errors import UsageError
 from .formats import FORMATS
-from .model import load_model
+from .model import load_any
 from .options import Beam, Device, Search, SearchOption
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from riverrun.streaming.server.config import Variant
 
 #: A pause that ends a segment of a translated stream, in seconds.
-_SENTENCE_PAUSE_S = 1.2
+_PAUSE_S = 1.2
+#: Source between decisions of models that were not trained for certain latencies, in milliseconds.
+_LATENCIES_MS = (500, 1000, 2000)
 
 Models = Annotated[list[str], typer.Option("--models", "-m", help="A model to serve; repeat it for more. The first is the default.")]
 TokenFile = Annotated[
@@ -102,7 +104,7 @@ def serve(
         scheduler = replace(scheduler, utilisation=float("inf"))
     config = server.ServerConfig(scheduler, drain_s=drain, idle_s=idle, save_s=save_every, vad=vad, log_text=log_text)
     engine = server.Engine(
-        served([load_model(name, device) for name in models], search.value, beam, latency),
+        served([load_any(name, device) for name in models], search.value, beam, latency),
         Resampler,
         lambda recording, rate: open_audio(recording).blocks(sample_rate=rate),
         {name: FORMATS[name].render for name in ("srt", "vtt")},
@@ -128,26 +130,40 @@ def served(models: Sequence[Any], search: str = "greedy", beam: int = 4, latenci
     Raises:
         UsageError: two have one name, or one does not offer such a latency.
     """
-    from riverrun.streaming.server import ServedModel
-
     names = [model.info["name"] for model in models]
     if len(set(names)) < len(names):
         raise UsageError(f"two models have one name ({', '.join(names)}); serve each once")
-    for model in models:
-        if missing := set(latencies) - set(model.info["latencies_ms"]):
-            offered = ", ".join(map(str, model.info["latencies_ms"]))
-            raise UsageError(f"model {model.info['name']} has no latency of {min(missing)} ms; choose from {offered}")
-    return tuple(
-        ServedModel(
-            model.info["name"],
-            tuple(model.info["languages"]),
-            tuple(latencies or model.info["latencies_ms"]),
-            next(iter(latencies), model.info["default_latency_ms"]),
-            partial(_recognizer, model, search, beam),
-            tuple(model.info.get("target_languages", ())),
-        )
-        for model in models
+    return tuple(_served(model, search, beam, latencies) for model in models)
+
+
+def _served(model: Any, search: str, beam: int, latencies: Sequence[int]) -> ServedModel:
+    from riverrun.streaming.server import ServedModel
+
+    info = model.info
+    offered = info.get("latencies_ms", _LATENCIES_MS)
+    if missing := set(latencies) - set(offered):
+        raise UsageError(f"model {info['name']} has no latency of {min(missing)} ms; choose from {', '.join(map(str, offered))}")
+    return ServedModel(
+        info["name"],
+        tuple(info.get("languages", ())),
+        tuple(latencies or offered),
+        next(iter(latencies), info.get("default_latency_ms", offered[0])),
+        partial(_recognizer, model, search, beam),
+        tuple(info.get("target_languages", ())),
+        _policy(model) if info.get("target_languages") else "",
+        hasattr(model, "recognizer"),
     )
+
+
+def _policy(model: Any) -> str:
+    """The policy of a translator, if a client asks for none: one that goes with it, as suits it."""
+    from riverrun.streaming.attention_model import attends
+    from riverrun.streaming.policies import policy_text
+
+    from .translation import Translating
+
+    hears = model.attention_model()
+    return policy_text(Translating().policy(hears, "alignatt" if attends(hears) else "local-agreement"))
 
 
 def _recognizer(model: Any, search: str, beam: int, variant: Variant) -> Recognizer:
@@ -156,10 +172,11 @@ def _recognizer(model: Any, search: str, beam: int, variant: Variant) -> Recogni
         recognizer: Recognizer = model.recognizer(variant.latency_ms, search, beam)
         return recognizer
     from riverrun.streaming.policies import parse_policy
-    from riverrun.streaming.translator import Translator
 
-    translated = model.attention_model(variant.latency_ms)
-    return Translator(translated, parse_policy(variant.policy), language=variant.language, silence_s=_SENTENCE_PAUSE_S)
+    from .translation import Translating
+
+    how = Translating(to=variant.language, latency=variant.latency_ms, beam=beam if search == "beam" else 1, silence_s=_PAUSE_S)
+    return how.translator(how.attention_model(model, variant.policy), parse_policy(variant.policy))
 
 
 def _text(path: Path | None) -> str | None:

@@ -79,7 +79,8 @@ def main() -> None:
     """Arguments: one JSON object with the descriptors ``link`` and ``bound``, and ``listening``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the first process sees to the others
     try:
-        from uvloop import run
+        from uvloop import new_event_loop
     except ImportError:
-        from asyncio import run
-    run(_accept(json.loads(sys.argv[1])))
+        from asyncio import new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_accept(json.loads(sys.argv[1])))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Coroutine
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 
@@ -96,7 +96,7 @@ class Acceptors:
 
         try:
             scope["headers"] = [(name, value) for name, value in scope["headers"]]
-            await self._app(scope, receive, pipe.send)
+            await self._app(scope, receive, cast(Any, pipe.send))
         except OSError:  # the client has gone
             pass
         finally:

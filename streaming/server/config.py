@@ -34,12 +34,13 @@ class ServedModel:
 
     Attributes:
         name: what clients call it.
-        languages: that it hears.
+        languages: that it hears, as far as it says.
         latencies_ms: that it offers.
         default_latency_ms: one of them.
         recognizer: the model under one of its variants; raises ValueError for a policy that it cannot follow.
         translation: languages that it translates into, the default first; none for a recogniser.
         policy: of translation, if a client asks for none.
+        transcribes: whether it writes what was said unless it is asked to translate.
     """
 
     name: str
@@ -49,10 +50,11 @@ class ServedModel:
     recognizer: Callable[[Variant], Recognizer]
     translation: tuple[str, ...] = ()
     policy: str = "alignatt"
+    transcribes: bool = True
 
     def variant(self, latency_ms: int) -> Variant:
         """What a client gets that asks for nothing but a latency."""
-        return Variant(latency_ms, self.translation[0], self.policy) if self.translation else Variant(latency_ms)
+        return Variant(latency_ms) if self.transcribes else Variant(latency_ms, self.translation[0], self.policy)
 
 
 @dataclass(frozen=True)

@@ -109,14 +109,14 @@ class Connection(ABC):
             code = code if self.finishing and gone.code == 1000 else "disconnected"
             await self.left(gone.code)
         finally:
-            if stream := self._stream:
-                stream.close()
+            if self._stream:
+                self._stream.close()
                 self._count()
             hub.connections.discard(self)
             if not self._aborted.cancel() and not self._aborted.cancelled():
                 self._aborted.exception()  # seen, if nothing else was quicker to end the stream
             hub.metrics.ended.labels(self.kind, code).inc()
-            audio = round(stream.samples / self.sample_rate, 3) if stream else 0.0
+            audio = round(self._counted / self.sample_rate, 3)
             log("stream", kind=self.kind, code=code, audio_s=audio, seconds=round(time.monotonic() - began, 3))
             with suppress(WebSocketDisconnect, RuntimeError):
                 await self.socket.close(close)

@@ -180,8 +180,8 @@ class Link(asyncio.Protocol):
         if kind == Kind.OPEN and self._opened:
             pipe = self.pipes[number] = Pipe(self, number, "websocket.receive")
             self._opened(pipe, parse(data))
-        elif pipe := self.pipes.get(number):
-            pipe.take(kind, data)
+        elif number in self.pipes:
+            self.pipes[number].take(kind, data)
 
 
 def dump(message: Message) -> bytes:

@@ -63,7 +63,7 @@ class Record:
     """
 
     model: str
-    variant: tuple[int, str | None, str | None]
+    variant: Variant
     sample_rate: int
     encoding: str
     vad: bool = False
@@ -89,9 +89,9 @@ class Record:
             size = struct.unpack_from("<I", data)[0]
             head: dict[str, Any] = json.loads(data[4 : 4 + size])
             messages = tuple((int(seq), str(text)) for seq, text in head.pop("messages"))
-            latency_ms, language, policy = head.pop("variant")
+            variant = Variant(*head.pop("variant"))
             packets = tuple(map(str, head.pop("packets")))
-            return cls(**head, variant=(latency_ms, language, policy), messages=messages, packets=packets, data=data[4 + size :])
+            return cls(**head, variant=variant, messages=messages, packets=packets, data=data[4 + size :])
         except (struct.error, ValueError, TypeError, KeyError) as error:
             raise StateError(f"the kept stream is damaged: {error}") from None
 
@@ -119,7 +119,7 @@ class Session(Connection):
         vad = self.hub.config.vad and scheduler.vad if start.vad is None else start.vad
         if vad and not scheduler.vad:
             raise ProtocolError("unsupported", "endpoints cannot go by voice activity here; leave vad out")
-        record = Record(model.name, tuple(variant), start.sample_rate, start.encoding, vad)
+        record = Record(model.name, variant, start.sample_rate, start.encoding, vad)
         if start.resume:
             record = await self._kept(start.resume, record)
         try:
@@ -148,7 +148,7 @@ class Session(Connection):
         if start.hotwords:
             raise ProtocolError("unsupported", "this model takes no hotwords")
         if start.language and start.language not in model.languages:
-            raise ProtocolError("unsupported", f"no language {start.language}; choose from {', '.join(model.languages)}")
+            raise ProtocolError("unsupported", f"no language {start.language}; choose from {', '.join(model.languages) or 'none'}")
         if start.encoding == "opus" and not opus_available():
             raise ProtocolError("unsupported", "this server decodes no Opus; send PCM")
         if start.encoding == "opus" and start.sample_rate != OPUS_RATE:
@@ -159,8 +159,8 @@ class Session(Connection):
             raise ProtocolError("unsupported", "this model does not translate; leave translate_to and policy out")
         if start.translate_to and start.translate_to not in model.translation:
             raise ProtocolError("unsupported", f"no translation into {start.translate_to}; choose from {', '.join(model.translation)}")
-        if start.translate_to:
-            variant = variant._replace(language=start.translate_to)
+        if start.translate_to or start.policy:
+            variant = Variant(variant.latency_ms, start.translate_to or model.translation[0], model.policy)
         if start.policy:
             try:
                 policy = make_policy(start.policy, **(start.policy_options or {}))
@@ -194,7 +194,7 @@ class Session(Connection):
         capabilities = Capabilities(
             model=model.name,
             languages=list(model.languages),
-            latency_ms=record.variant[0],
+            latency_ms=record.variant.latency_ms,
             latencies_ms=list(model.latencies_ms),
             sample_rate=scheduler.recognizer.sample_rate,
             encodings=["pcm_s16le", "pcm_f32le", "opus"] if opus_available() else ["pcm_s16le", "pcm_f32le"],
@@ -205,7 +205,7 @@ class Session(Connection):
         self._session = session = secrets.token_hex(8)
         audio_ms = self._ms(record.samples)
         await self._message(Ready(session=session, resume_token=self._resume_token, capabilities=capabilities, audio_ms=audio_ms))
-        about = dict(zip(Variant._fields, record.variant, strict=True))
+        about = record.variant._asdict()
         log("start", session=session, model=record.model, **about, encoding=record.encoding, vad=record.vad, resumed_at_ms=audio_ms)
         for seq, text in record.messages:
             if seq > self._arrived:

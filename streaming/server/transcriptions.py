@@ -79,7 +79,7 @@ async def transcriptions(
     if response_format == "json":
         return JSONResponse({"text": transcript.text})
     if response_format == "verbose_json":
-        return JSONResponse(_verbose(transcript, language or chosen.languages[0], granularities or ["segment"]))
+        return JSONResponse(_verbose(transcript, language or next(iter(chosen.languages), ""), granularities or ["segment"]))
     if response_format == "text":
         return PlainTextResponse(transcript.text + "\n")
     return PlainTextResponse(hub.engine.formats[response_format](transcript, ""))

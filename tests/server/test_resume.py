@@ -12,6 +12,7 @@ import pytest
 from riverrun.speech.model import SpeechModel
 from riverrun.streaming.client import AsyncClient, Client, ClientError
 from riverrun.streaming.server import ServerConfig, create_app
+from riverrun.streaming.server.config import Variant
 from riverrun.streaming.server.session import Record
 from riverrun.streaming.state import StateError
 
@@ -165,7 +166,7 @@ def test_no_server_is_one_clear_error() -> None:
 
 
 def test_records_survive_and_damage_is_seen() -> None:
-    record = Record("m", (320, "de", "wait-k:k=3"), 16000, "opus", True, 5, 2, ((1, "{}"), (2, "{}")), ("AA==",), b"data")
+    record = Record("m", Variant(320, "de", "wait-k:k=3"), 16000, "opus", True, 5, 2, ((1, "{}"), (2, "{}")), ("AA==",), b"data")
     assert Record.from_bytes(record.to_bytes()) == record
     for damaged in (b"", b"\xff\xff\xff\xff", record.to_bytes()[:20], b"\x02\0\0\0[]"):
         with pytest.raises(StateError):
