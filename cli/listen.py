@@ -76,10 +76,10 @@ def listen(
         prepare_folder(save.parent)
     if address:
         start = {"model": model, "latency_ms": latency, "language": language, "translate_to": to, "policy": policy}
-        transcript, _ = hear_remotely(address, _blocks(recording, captions), recording.sample_rate, captions, **start)
+        transcript, _ = hear_remotely(address, microphone_blocks(recording, captions), recording.sample_rate, captions, **start)
     else:
         heard = Decoding(load_model(model, compute, latency), latency, search, beam)
-        transcript, _ = heard.blocks(_blocks(recording, captions), recording.sample_rate, captions)
+        transcript, _ = heard.blocks(microphone_blocks(recording, captions), recording.sample_rate, captions)
     if save and form:
         write_whole(save, form.render(transcript, save.stem))
 
@@ -92,8 +92,8 @@ def _list() -> None:
         print(f"{mark} {found.index:3}  {found.name}  ({found.channels} channels, {found.sample_rate} Hz)")
 
 
-def _blocks(recording: Recording, captions: Captions) -> Iterator[NDArray[np.float32]]:
-    """What is recorded, once someone is there to hear it."""
+def microphone_blocks(recording: Recording, captions: Captions) -> Iterator[NDArray[np.float32]]:
+    """What is recorded, with its level shown, once someone is there to hear it."""
     with recording:
         say(f"listening to {recording.name}; Ctrl-C ends")
         for block in recording:

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from . import bench, evaluate, listen, models, serve, transcribe
+from . import bench, evaluate, listen, models, serve, transcribe, translate
 from .errors import Stopped, is_users, say
 
 app = typer.Typer(
     name="riverrun",
-    help="Streaming speech: recordings and live audio to text.",
+    help="Streaming speech: recordings and live audio to text, in their own language or another.",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
@@ -21,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("transcribe")(transcribe.transcribe)
+app.command("translate")(translate.translate)
 app.command("listen")(listen.listen)
 app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)

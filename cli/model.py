@@ -27,7 +27,7 @@ def load_model(name: str, device: str = "cpu", latency: int | Literal["full"] | 
     except ValueError as error:
         offered = ", ".join(map(str, model.info.get("latencies_ms", ())))
         raise UsageError(f"model {name}: {error}" + (f"; it was trained for {offered}" if offered else "")) from None
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def load_any(name: str, device: str = "cpu") -> Any:

@@ -133,6 +133,16 @@ def available() -> list[tuple[str, Path, str]]:
     return [(folder.name, folder, _read_config(folder).description) for folder in folders]
 
 
+def translates_into(folder: Path) -> tuple[str, ...] | None:
+    """Target languages of a translator's bundle (empty for a single, unnamed one), or None for a recogniser's.
+
+    Raises:
+        BundleError: it is no bundle.
+    """
+    config = _read_config(folder)
+    return config.model.languages if isinstance(config, TranslatorBundleConfig) else None
+
+
 def find(name: str) -> Path:
     """The folder of a bundle given by name ("default" is the shipped default) or as a folder.
 
