@@ -11,10 +11,15 @@ import riverrun.streaming
 from riverrun.streaming import Example, StreamingModule
 
 
+#: Modules that another program's own environment imports, and that define no part.
+ELSEWHERE = {"riverrun.streaming.simuleval"}
+
+
 def _import_all() -> None:
     for room in (riverrun.streaming, riverrun.speech):
         for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
-            importlib.import_module(module.name)
+            if module.name not in ELSEWHERE:
+                importlib.import_module(module.name)
 
 
 _import_all()
