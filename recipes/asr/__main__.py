@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pytorch_lightning.cli import LightningCLI
 
@@ -30,12 +30,12 @@ def command_line(arguments: Sequence[str] | None = None, run: bool = True) -> Co
     return CommandLine(AsrModule, AsrData, args=given, run=run, save_config_kwargs={"overwrite": True})
 
 
-def main() -> None:
-    """Run the command line; what a user can mend is one line, and exit status 2."""
+def main(run: Callable[[], object] = command_line) -> None:
+    """Run a command line; what a user can mend is one line, and exit status 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("riverrun").setLevel(logging.INFO)
     try:
-        command_line()
+        run()
     except ValueError as error:
         if not raised_by_riverrun(error):
             raise

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.cli import LightningCLI
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -26,6 +25,7 @@ from riverrun.speech.scoring import score_translations
 from riverrun.speech.search.attention_beam import AttentionBeamConfig, continue_texts
 from riverrun.speech.tokenizer import Tokenizer
 
+from ..asr.__main__ import CommandLine, main
 from ..asr.options import Compilation, Optimisation
 from ..asr.plan import Plan
 from ..corpora.packed import SAMPLE_RATE
@@ -265,11 +265,11 @@ class Split:
     references: list[str]
 
 
-def command_line(arguments: Sequence[str] | None = None, run: bool = True) -> LightningCLI:
+def command_line(arguments: Sequence[str] | None = None, run: bool = True) -> CommandLine:
     """Lightning's command line over `TextModule` and `TextData`; without ``run`` it only builds them and the trainer."""
     given = None if arguments is None else list(arguments)
-    return LightningCLI(TextModule, TextData, args=given, run=run, save_config_kwargs={"overwrite": True})
+    return CommandLine(TextModule, TextData, args=given, run=run, save_config_kwargs={"overwrite": True})
 
 
 if __name__ == "__main__":
-    command_line()
+    main(command_line)
