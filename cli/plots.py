@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +46,8 @@ def alignment(path: Path, written: Sequence[Written], frame_ms: float, title: st
     Raises:
         UsageError: the file cannot be written.
     """
+    import numpy as np
+
     seconds = written[-1].at_ms / 1000
     frames = max(max(w.first_frame + len(w.attention) for w in written), 1)
     heat = np.full((len(written), frames), np.nan, np.float32)
