@@ -97,8 +97,18 @@ def split_units(text: str, unit: Unit) -> list[str]:
 
 
 def timing_of(words: Iterable[Word], source_ms: float, reference: str | None = None, unit: Unit = "word") -> Timing:
-    """The timing of a stream's translated words, by their ``emitted_ms``."""
-    delays = [word.emitted_ms or 0.0 for word in words for _ in split_units(word.text, unit)]
+    """The timing of a stream's translated words, by their ``emitted_ms``.
+
+    Raises:
+        ValueError: a word is not written for good, or is no translated one.
+    """
+    delays = []
+    for word in words:
+        if word.emitted_ms is None:
+            raise ValueError(
+                f"the word {word.text!r} has no time at which it was written: take the words of final segments of a translation"
+            )
+        delays += [word.emitted_ms] * len(split_units(word.text, unit))
     return Timing(tuple(delays), source_ms, None if reference is None else len(split_units(reference, unit)))
 
 

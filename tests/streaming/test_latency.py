@@ -170,6 +170,8 @@ def test_units() -> None:
     words = [Word("你好", 0, 1, 1.0, 500.0, 100.0), Word("。", 1, 1, 1.0, 800.0, 900.0)]
     assert timing_of(words, 900, "你好。", "char") == Timing((500.0, 500.0, 800.0), 900, 3)
     assert timing_of(words, 900) == Timing((500.0, 800.0), 900)
+    with pytest.raises(ValueError, match="the word 'tail' has no time at which it was written: take the words of final segments"):
+        timing_of([Word("tail", 0, 1, 1.0)], 900)
 
 
 def test_logs_of_simuleval(tmp_path: Path) -> None:
