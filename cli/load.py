@@ -25,6 +25,7 @@ from riverrun.streaming.scheduler import Lag
 from .remote import token
 
 RATE = 16000
+_COMING_S = 2.0  # in which new clients come
 
 
 @dataclass
@@ -86,8 +87,8 @@ class Clients:
         }
 
     async def _client(self) -> None:
-        await asyncio.sleep(self._random.random() * self._piece / RATE)
-        size = round(self._size * self._random.uniform(0.1, 1.0))  # people do not begin together
+        await asyncio.sleep(self._random.random() * _COMING_S)  # people do not begin together
+        size = round(self._size * self._random.uniform(0.1, 1.0))
         while True:
             at = self._random.randrange(max(len(self._samples) - size, 1))
             await self._speak(self._samples[at : at + size])
@@ -139,13 +140,10 @@ def main() -> None:
     """Arguments: one JSON object with ``url``, ``samples`` (a npy file), ``utterance``, ``piece``, ``start`` and ``seed``."""
     about = json.loads(sys.argv[1])
     samples = np.load(Path(about["samples"]), allow_pickle=False)
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        from asyncio import new_event_loop
+    import uvicorn
 
     async def work() -> None:
         await _obey(Clients(about["url"], samples, about["utterance"], about["piece"], about["start"], about["seed"]))
 
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:  # uvloop's, where there is one
         runner.run(work())

@@ -78,9 +78,5 @@ async def _accept(about: dict[str, Any]) -> None:
 def main() -> None:
     """Arguments: one JSON object with the descriptors ``link`` and ``bound``, and ``listening``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the first process sees to the others
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        from asyncio import new_event_loop
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:  # uvloop's, where there is one
         runner.run(_accept(json.loads(sys.argv[1])))
