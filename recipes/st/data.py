@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from riverrun.speech.tokenizer import Tokenizer
 
@@ -19,7 +22,10 @@ from ..asr.plan import Planned
 from ..corpora.packed import SAMPLE_RATE
 from .pairs import PairBatch, PairPart, PairReader, Table
 
+log = logging.getLogger(__name__)
+
 _WIDTH_STEP = 8
+_ANY = 1 << 30
 
 
 class StData(AsrData):
@@ -106,7 +112,7 @@ class StData(AsrData):
     def on_before_batch_transfer(self, batch: Planned | Tensor, dataloader_idx: int) -> tuple[Tensor, Tensor, int, int] | Tensor:
         return super().on_before_batch_transfer(batch, dataloader_idx) if isinstance(batch, Planned) else batch
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor, int, int] | Tensor, dataloader_idx: int) -> PairBatch:
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor, int, int] | Tensor, dataloader_idx: int) -> PairBatch | DevPairs:
         if isinstance(batch, Tensor):
             return self._dev_pairs(batch)
         heard: Batch = super().on_after_batch_transfer(batch, dataloader_idx)
@@ -114,7 +120,7 @@ class StData(AsrData):
         targets, counts = self._targets.rows(index, self._room(samples / SAMPLE_RATE))
         return PairBatch(*heard, targets, counts, self._languages[index])
 
-    def _dev_pairs(self, index: Tensor) -> PairBatch:
+    def _dev_pairs(self, index: Tensor) -> DevPairs:
         if self._dev is None:
             raise ValueError("a batch arrived before its corpus was loaded")
         corpus, targets, part = self._dev
@@ -124,22 +130,20 @@ class StData(AsrData):
         heard = corpus.batch(index, samples, torch.ones(len(index), device=corpus.device), corpus.most_labels(at))
         languages = torch.from_numpy(part.languages).to(corpus.device)[index]
         labels, counts = targets.rows(index, int(targets.lengths[at].max()))
-        return PairBatch(*heard, labels, counts, languages)
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """The translations of ``dev``, in order."""
-        return self._dev[2].references if self._dev else ()
+        return DevPairs(PairBatch(*heard, labels, counts, languages), [part.references[i] for i in at])
 
     def _dev_batches(self) -> DataLoader:
         if self.dev is None or self.trainer is None:
             raise ValueError("there is nothing to measure on: give data.dev, a packed corpus with translations")
         if self._dev is None:
             corpus = DeviceCorpus(self.trainer.strategy.root_device)
-            part = self._reader.read(Source(self.dev))
+            part = replace(self._reader, longest_s=math.inf, most_labels=_ANY).read(Source(self.dev))
+            if part.left_out:
+                log.warning("%s: %d utterances without a translation that is wanted, %d left", self.dev, part.left_out, len(part.samples))
             corpus.add([(part, True)])
             self._dev = corpus, Table([(part.targets, part.target_counts)], corpus.device), part
-        return DataLoader(Slices(len(self._dev[2].samples), self.dev_batch), batch_size=None)
+        slices = Slices(len(self._dev[2].samples), self.dev_batch, self.trainer.global_rank, self.trainer.world_size)
+        return DataLoader(slices, batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         return [] if self.dev is None else self._dev_batches()
@@ -151,17 +155,19 @@ class StData(AsrData):
         return self._dev_batches()
 
 
-class Slices(Dataset):
-    """The numbers 0 to ``count`` - 1 in order, ``size`` at a time."""
+class DevPairs(NamedTuple):
+    """A batch to be measured on, and what its translations should be."""
 
-    def __init__(self, count: int, size: int):
-        self.count, self.size = count, size
+    pairs: PairBatch
+    references: list[str]
 
-    def __len__(self) -> int:
-        return -(-self.count // self.size)
 
-    def __getitem__(self, place: int) -> Tensor:
-        return torch.arange(place * self.size, min((place + 1) * self.size, self.count))
+class Slices(IterableDataset):
+    """The numbers 0 to ``count`` - 1, ``size`` at a time: every ``world``-th batch, beginning with that of ``rank``."""
+
+    def __init__(self, count: int, size: int, rank: int = 0, world: int = 1):
+        self.count, self.size, self.rank, self.world = count, size, rank, world
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
+        for first in range(self.rank * self.size, self.count, self.world * self.size):
+            yield torch.arange(first, min(first + self.size, self.count))

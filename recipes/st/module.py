@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from riverrun.speech.losses import ctc_loss
 from riverrun.speech.models import Translator, TranslatorConfig
 from riverrun.speech.models.translator import BOUNDARY
-from riverrun.speech.scoring import score_translations
 from riverrun.speech.search.attention_beam import AttentionBeamConfig, continue_texts
 from riverrun.speech.translation import SearchConfig
 from riverrun.streaming import within
@@ -20,8 +19,9 @@ from riverrun.streaming import within
 from ..asr.module import begin_with
 from ..asr.options import Augmentation, Compilation, Contexts, Optimisation
 from ..training import SpeechModule
-from .data import StData
+from .data import DevPairs, StData
 from .pairs import PairBatch
+from .written import Written
 
 IGNORED = -100  #: an answer that is not asked for
 
@@ -80,7 +80,7 @@ class StModule(SpeechModule[Translator]):
             begin_with(network, init)
         super().__init__(network, Translator(model), optimisation, augmentation, contexts, compilation, init is not None, seed)
         self.objective, self.beam = objective or StObjective(), beam
-        self._written: list[str] = []
+        self._written = Written()
 
     def compiled_layers(self) -> list[nn.Module]:
         return [*super().compiled_layers(), *self.model.decoder.layers]
@@ -135,31 +135,25 @@ class StModule(SpeechModule[Translator]):
             raise TypeError(f"StModule works with StData, not with {type(data).__name__}")
         return data
 
-    def validation_step(self, batch: PairBatch, _: int) -> None:
+    def validation_step(self, batch: DevPairs, _: int) -> None:
         self._write(batch, 1)
 
-    def test_step(self, batch: PairBatch, _: int) -> None:
+    def test_step(self, batch: DevPairs, _: int) -> None:
         self._write(batch, self.beam)
 
-    def predict_step(self, batch: PairBatch, _: int) -> list[str]:
-        return [self._data().target.decode(labels) for labels in self.translate(batch, self.beam)]
+    def predict_step(self, batch: DevPairs, _: int) -> list[str]:
+        """The translations of the batch."""
+        return [self._data().target.decode(labels) for labels in self.translate(batch.pairs, self.beam)]
 
-    def _write(self, batch: PairBatch, beam: int) -> None:
-        self._written += [self._data().target.decode(labels) for labels in self.translate(batch, beam)]
+    def _write(self, batch: DevPairs, beam: int) -> None:
+        texts = [self._data().target.decode(labels) for labels in self.translate(batch.pairs, beam)]
+        self._written.add(texts, batch.references)
 
     def on_validation_epoch_end(self) -> None:
-        self._score("val")
+        self._written.log(self, "val", self._data().languages[0])
 
     def on_test_epoch_end(self) -> None:
-        self._score("test")
-
-    def _score(self, name: str) -> None:
-        data, written = self._data(), self._written
-        self._written = []
-        if written:
-            scores = score_translations(written, data.references[: len(written)], data.languages[0])
-            self.log(f"{name}/bleu", scores.bleu, prog_bar=True)
-            self.log(f"{name}/chrf", scores.chrf)
+        self._written.log(self, "test", self._data().languages[0])
 
 
 def shorten(batch: PairBatch, shortest: float) -> tuple[PairBatch, Tensor]:

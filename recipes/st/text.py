@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -21,7 +22,6 @@ from riverrun.speech.attention import ChunkedAttention, Context, attention_mask
 from riverrun.speech.decoders import DecoderConfig, TransformerDecoder
 from riverrun.speech.encoders.conformer import FeedForward
 from riverrun.speech.models.translator import BOUNDARY
-from riverrun.speech.scoring import score_translations
 from riverrun.speech.search.attention_beam import AttentionBeamConfig, continue_texts
 from riverrun.speech.tokenizer import Tokenizer
 
@@ -35,6 +35,7 @@ from .data import Slices
 from .module import smoothed_cross_entropy, teach
 from .pairs import Table, pad
 from .tokenizer import read_pairs
+from .written import Written
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,14 @@ class TextTranslator(nn.Module):
         return self.norm(x)
 
 
-TextBatch = tuple[Tensor, Tensor, Tensor, Tensor]  # source labels, counts, target labels, counts
+class TextBatch(NamedTuple):
+    """Source labels (B, T), (B,), target labels (B, W), (B,), and the translations as written where they are to be measured."""
+
+    source: Tensor
+    counts: Tensor
+    targets: Tensor
+    target_counts: Tensor
+    references: list[str]
 
 
 class TextModule(AveragedModule[TextTranslator]):
@@ -113,7 +121,7 @@ class TextModule(AveragedModule[TextTranslator]):
     ):
         super().__init__(TextTranslator(model), TextTranslator(model), optimisation or Optimisation(), seed)
         self.smoothing, self.beam, self.compilation = smoothing, beam, compilation or Compilation()
-        self._written: list[str] = []
+        self._written = Written()
 
     def on_fit_start(self) -> None:
         if self.compilation.layers:
@@ -121,9 +129,8 @@ class TextModule(AveragedModule[TextTranslator]):
 
     def training_step(self, batch: TextBatch, _: int) -> Tensor:
         self.seed_step()
-        source, counts, targets, target_counts = batch
-        inputs, answers, lengths = teach(targets, target_counts)
-        scores = self.model.decoder(inputs, lengths, self.model.encode(source, counts), counts)
+        inputs, answers, lengths = teach(batch.targets, batch.target_counts)
+        scores = self.model.decoder(inputs, lengths, self.model.encode(batch.source, batch.counts), batch.counts)
         loss = smoothed_cross_entropy(scores, answers, self.smoothing)
         self.log("train/translation", loss.detach(), prog_bar=True)
         return loss
@@ -157,15 +164,11 @@ class TextModule(AveragedModule[TextTranslator]):
         return data
 
     def _write(self, batch: TextBatch, beam: int) -> None:
-        self._written += [self._data().target.decode(labels) for labels in self.translate(*batch[:2], beam)]
+        texts = [self._data().target.decode(labels) for labels in self.translate(batch.source, batch.counts, beam)]
+        self._written.add(texts, batch.references)
 
     def _score(self, name: str) -> None:
-        data, written = self._data(), self._written
-        self._written = []
-        if written:
-            scores = score_translations(written, data.references[: len(written)], data.language)
-            self.log(f"{name}/bleu", scores.bleu, prog_bar=True)
-            self.log(f"{name}/chrf", scores.chrf)
+        if scores := self._written.log(self, name, self._data().language):
             self.print(json.dumps({"set": name, **vars(scores)}))
 
 
@@ -204,11 +207,6 @@ class TextData(lightning.LightningDataModule):
         self.language, self.dev_batch, self.seed = language, dev_batch, seed
         self._splits: dict[str, Split] = {}
 
-    @property
-    def references(self) -> list[str]:
-        """The translations of the set that was measured last, in order."""
-        return self._splits["measured"].references
-
     def _read(self, name: str, files: Sequence[str], longest: int | None = None) -> Split:
         if self.trainer is None:
             raise ValueError("TextData needs a trainer")
@@ -230,13 +228,15 @@ class TextData(lightning.LightningDataModule):
         split = self._read("train", self.files, self.widths[-1])
         lengths = np.maximum(split.sources.lengths, split.targets.lengths + 1).astype(float)
         none = np.zeros(len(lengths), int)
-        # a plan counts in seconds; here a label stands for one
-        return DataLoader(Plan(lengths, none + 1.0, none, self.widths, self.budget, 0.0, (self.seed,)), batch_size=None)
+        rank = self.trainer.global_rank if self.trainer else 0
+        # a plan counts in seconds; here a label stands for one; every rank holds all texts and draws its own order
+        return DataLoader(Plan(lengths, none + 1.0, none, self.widths, self.budget, 0.0, (self.seed, rank)), batch_size=None)
 
     def _measured(self, path: str | None) -> DataLoader | list[DataLoader]:
         if path is None:
             return []
-        return DataLoader(Slices(len(self._read("measured", [path]).references), self.dev_batch), batch_size=None)
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DataLoader(Slices(len(self._read("measured", [path]).references), self.dev_batch, rank, world), batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         return self._measured(self.dev)
@@ -249,11 +249,12 @@ class TextData(lightning.LightningDataModule):
             split, index = self._splits["measured"], batch
             at = index.cpu().numpy()
             widths = (int(split.sources.lengths[at].max()), int(split.targets.lengths[at].max()))
+            references = [split.references[i] for i in at]
         else:
             split, (index, _, samples) = self._splits["train"], batch
             width = samples // SAMPLE_RATE
-            widths = (width, width - 1)
-        return (*split.sources.rows(index, widths[0]), *split.targets.rows(index, widths[1]))
+            widths, references = (width, width - 1), []
+        return TextBatch(*split.sources.rows(index, widths[0]), *split.targets.rows(index, widths[1]), references)
 
 
 @dataclass(frozen=True)
