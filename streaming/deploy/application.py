@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
-from .front import Front
 from .homes import HomeRouter
+from .ingress import Ingress
 from .replica import Replica
 from .settings import Settings
 
@@ -18,7 +19,9 @@ def application(settings: Settings) -> Application:
     """The Ray Serve application, for ``serve run``, ``serve deploy`` or `ray.serve.run`."""
     key = secrets.token_urlsafe(32)
     fewest, most = settings.replicas
-    replicas = serve.deployment(Replica, name="Replica").options(
+    router: dict[str, Any] = {"request_router_class": HomeRouter}
+    replicas = serve.deployment(
+        name="Replica",
         autoscaling_config=AutoscalingConfig(
             min_replicas=fewest,
             max_replicas=most,
@@ -27,11 +30,11 @@ def application(settings: Settings) -> Application:
             downscale_delay_s=600,
         ),
         max_ongoing_requests=settings.max_streams + 16,  # beyond its streams it answers requests, and refuses streams by itself
-        request_router_config=RequestRouterConfig(request_router_class=HomeRouter),
+        request_router_config=RequestRouterConfig(**router),
         graceful_shutdown_timeout_s=settings.patience_s,
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
-    )
-    front = Front.options(  # type: ignore[attr-defined]  # ingress hides that it is a deployment
+    )(Replica)
+    front = Ingress.options(  # type: ignore[attr-defined]  # ingress hides that it is a deployment
         num_replicas=settings.fronts, max_ongoing_requests=10000, ray_actor_options={"num_cpus": 0}
     )
     return front.bind(replicas.bind(settings, key), settings, key)

@@ -1,17 +1,21 @@
 """The front: takes connections, finds each stream its replica, and passes on what they say."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request, Response, WebSocket
-from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from starlette.websockets import WebSocketDisconnect
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 
@@ -23,16 +27,9 @@ from .gateway import KEY
 from .homes import home_of
 from .settings import Settings
 
-# Ray Serve ships this class as it is when it is decorated: what it calls is defined before, in other modules, and annotations are
-# evaluated, not postponed.
 
-app = FastAPI(title="riverrun", docs_url=None, redoc_url=None, openapi_url=None)
-
-
-@serve.deployment
-@serve.ingress(app)
 class Front:
-    """The ingress of the application.
+    """An ASGI application, ``app``.
 
     Args:
         replicas: handle of the replicas.
@@ -43,9 +40,17 @@ class Front:
     def __init__(self, replicas: DeploymentHandle[Any], settings: Settings, key: str):
         self._replicas, self._settings, self._key = replicas, settings, key
         self._tokens = Tokens.from_file(settings.token_file) if settings.token_file else Tokens()
+        self.app = Starlette(
+            routes=[
+                WebSocketRoute("/v1/stream", self._stream),
+                WebSocketRoute("/sherpa", self._sherpa),
+                Route("/healthz", self._healthy),
+                Route("/metrics", self._metrics),
+                Route("/{path:path}", self._other, methods=["GET", "HEAD", "POST"]),
+            ]
+        )
 
-    @app.websocket("/v1/stream")
-    async def stream(self, socket: WebSocket) -> None:
+    async def _stream(self, socket: WebSocket) -> None:
         """A stream; its first message decides where it goes."""
         offered = socket.scope.get("subprotocols", ())
         if not await self._admitted(socket):
@@ -55,37 +60,40 @@ class Front:
             try:
                 async with asyncio.timeout(self._settings.start_s):
                     first = await socket.receive_text()
-            except (TimeoutError, KeyError):
+            except (TimeoutError, KeyError):  # nothing, or audio
                 await refuse(socket, "bad-message", "no start message")
                 return
             home, first = home_of(first)
             await self._carry(socket, "/v1/stream", home, first)
 
-    @app.websocket("/sherpa")
-    async def sherpa(self, socket: WebSocket) -> None:
+    async def _sherpa(self, socket: WebSocket) -> None:
         """A stream of sherpa-onnx's clients."""
         if await self._admitted(socket):
             await socket.accept()
             with suppress(WebSocketDisconnect):
                 await self._carry(socket, "/sherpa", "", None)
 
-    @app.get("/healthz")
-    async def healthy(self) -> dict[str, str]:
-        """Whether this front is there."""
-        return {"status": "ok"}
+    async def _healthy(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
 
-    @app.api_route("/{path:path}", methods=["GET", "HEAD", "POST"])
-    async def other(self, path: str, request: Request) -> Response:
+    async def _metrics(self, request: Request) -> Response:
+        """Those of any one replica would only mislead."""
+        return JSONResponse({"error": {"message": "replicas count for themselves: look at Ray's metrics"}}, 404)
+
+    async def _other(self, request: Request) -> Response:
         """Everything else, by any replica."""
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._settings.upload_bytes:
+            return JSONResponse({"error": {"message": f"a request may have {self._settings.upload_bytes} bytes"}}, 413)
         headers = [(k, v) for k, v in request.headers.raw if k != KEY.encode()]
         query: bytes = request.scope["query_string"]
         try:
-            answer = await self._replicas.answer.remote(request.method, f"/{path}", query, headers, await request.body())
+            answer = await self._replicas.answer.remote(request.method, request.url.path, query, headers, await request.body())
         except (RayError, RayServeException) as error:
-            log("unanswered", path=path, error=type(error).__name__)
+            log("unanswered", path=request.url.path, error=type(error).__name__)
             return Response(status_code=503, headers={"Retry-After": "2"})
         response = Response(answer.body, answer.status)
-        response.raw_headers = [(k, v) for k, v in answer.headers]
+        response.raw_headers = list(answer.headers)
         return response
 
     async def _admitted(self, socket: WebSocket) -> bool:
@@ -112,7 +120,7 @@ class Front:
     @asynccontextmanager
     async def _connected(self, path: str, home: str, token: str | None) -> AsyncIterator[tuple[str, ClientConnection]]:
         """A connection with a replica, at home if that can be, and its lease."""
-        lease = self._replicas.options(stream=True, session_id=home).lease.remote()
+        lease: Any = self._replicas.options(stream=True, session_id=home).lease.remote()
         try:
             async with asyncio.timeout(self._settings.place_s):
                 name, address = await anext(lease)

@@ -1,4 +1,4 @@
-"""How fronts reach a replica: HTTP and WebSocket on a port of its own, closed to everyone else."""
+"""HTTP and WebSocket on a port of one's own: a replica's, closed to all but its fronts, or a front's."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ KEY = "x-riverrun-key"
 
 
 class Gateway:
-    """Serves an ASGI application to those who know the key.
+    """Serves an ASGI application on a port of its own.
 
     Args:
-        app: the server.
-        key: the secret.
+        app: the application.
+        key: to be shown by those who may use it; None: everyone may.
         host: address to listen on.
         message_bytes: the longest WebSocket message.
+        port: to listen on, with others of the same node; 0: any, alone.
+        tls: PEM files of a certificate and its key.
     """
 
-    def __init__(self, app: Any, key: str, host: str, message_bytes: int):
-        self._app, self._key = app, key.encode()
-        self._socket = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
-        # Fronts are trusted to be there: they are not pinged, lest a busy replica lose them.
+    def __init__(self, app: Any, key: str | None, host: str, message_bytes: int, port: int = 0, tls: tuple[str, str] | None = None):
+        self._app, self._key = app, key.encode() if key is not None else None
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, reuse_port=bool(port), backlog=2048)
+        shown = f"[{host}]" if ":" in host else host
+        self.address = f"{shown}:{self._socket.getsockname()[1]}"
+        # Nobody is pinged: pongs wait behind audio that waits, and a busy server would cut its healthiest clients.
         limits: dict[str, Any] = {"ws_max_size": message_bytes, "ws_ping_interval": None, "ws_per_message_deflate": False}
-        config = uvicorn.Config(
-            self._guarded, ws="websockets-sansio", lifespan="on", interface="asgi3", log_level="warning", access_log=False, **limits
-        )
-        self._server = uvicorn.Server(config)
+        if tls:
+            limits |= {"ssl_certfile": tls[0], "ssl_keyfile": tls[1]}
+        common: dict[str, Any] = {"ws": "websockets-sansio", "log_level": "warning", "access_log": False, "server_header": False}
+        self._server = uvicorn.Server(uvicorn.Config(self._guarded, interface="asgi3", lifespan="on", **common, **limits))
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def port(self) -> int:
-        """The port that the system chose."""
-        return int(self._socket.getsockname()[1])
 
     async def start(self) -> None:
         """Listen; the application has started when this returns.
@@ -66,10 +65,10 @@ class Gateway:
             RuntimeError: it does not.
         """
         if self._task is None or self._task.done():
-            raise RuntimeError("the replica no longer listens; see its log")
+            raise RuntimeError(f"{self.address} no longer listens; see the log")
 
     async def _guarded(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] in ("http", "websocket"):
+        if self._key is not None and scope["type"] in ("http", "websocket"):
             shown = next((value for name, value in scope["headers"] if name == KEY.encode()), b"")
             if not secrets.compare_digest(shown, self._key):
                 await _refuse(scope, receive, send)

@@ -23,9 +23,10 @@ class Replica:
         key: secret of its fronts.
     """
 
-    async def __init__(self, settings: Settings, key: str):
+    async def __init__(self, settings: Settings, key: str):  # type: ignore[misc]  # Ray Serve awaits it
         scheduler = SchedulerConfig(max_streams=settings.max_streams, utilisation=settings.utilisation)
-        config = ServerConfig(scheduler, save_s=settings.save_s, keep_s=settings.keep_s, origins=settings.origins)
+        limits = {"message_bytes": settings.message_bytes, "upload_bytes": settings.upload_bytes}
+        config = ServerConfig(scheduler, save_s=settings.save_s, keep_s=settings.keep_s, **limits)
         tokens = Tokens.from_file(settings.token_file) if settings.token_file else None
         store = RedisStore(settings.store) if settings.store else None
         engine = await asyncio.to_thread(_engine, settings)

@@ -102,9 +102,12 @@ def test_replicas_answer_those_with_the_key(tmp_path: Path) -> None:
 
 
 def test_settings() -> None:
-    assert Settings(store="redis://localhost", replicas=(2, 8)).replicas == (2, 8)
+    assert Settings(store="redis://localhost", anyone=True, replicas=(2, 8)).replicas == (2, 8)
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
-        Settings(replica=3)  # type: ignore[call-arg]
+        Settings(anyone=True, replica=3)  # type: ignore[call-arg]
+    for wrong in (Settings.model_construct(), Settings.model_construct(token_file="tokens", anyone=True)):
+        with pytest.raises(ValueError, match="give a token_file, or say that anyone may use the server"):
+            Settings(**wrong.model_dump())
 
 
 def test_files_of_containers() -> None:

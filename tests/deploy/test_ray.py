@@ -34,14 +34,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> SpeechModel:
 
 
 @pytest.fixture(scope="module")
-def address(model: SpeechModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Two replicas behind a front, on loopback."""
+def addresses(model: SpeechModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Two replicas behind a front, on loopback: the addresses of Ray Serve's proxy and of the front itself."""
     folder = tmp_path_factory.mktemp("deployed")
     (folder / "tokens").write_text(TOKEN)
     temporary = tempfile.mkdtemp(prefix="ray")  # Ray's sockets want a short path
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port, own = free_port(), free_port()
     with pytest.MonkeyPatch.context() as patch, redis(folder) as store:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
@@ -56,12 +54,21 @@ def address(model: SpeechModel, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 replicas=(2, 2),
                 cpus=0.5,
                 save_s=0.7,
+                host="127.0.0.1",
+                port=own,
             )
             serve.run(application(settings))
-            yield f"127.0.0.1:{port}"
+            yield f"127.0.0.1:{port}", f"127.0.0.1:{own}"
         finally:
             ray.shutdown()  # without ceremony: its processes end with it
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def replicas() -> list[int]:
@@ -89,11 +96,11 @@ async def hear(address: str, audio: np.ndarray) -> tuple[list[Event], AsyncClien
         return [event async for event in client.hear(blocks()) if isinstance(event, Event)], client
 
 
-def test_a_replica_killed_under_load_loses_nothing(model: SpeechModel, address: str) -> None:
+def test_a_replica_killed_under_load_loses_nothing(model: SpeechModel, addresses: tuple[str, str]) -> None:
     audios = [noise(5.0, 80 + i) for i in range(8)]
 
     async def main() -> list[tuple[list[Event], AsyncClient]]:
-        streams = [asyncio.create_task(hear(address, audio)) for audio in audios]
+        streams = [asyncio.create_task(hear(addresses[i % 2], audio)) for i, audio in enumerate(audios)]
         await asyncio.sleep(1.3)
         first, second = replicas()
         os.kill(first, signal.SIGKILL)
@@ -108,7 +115,10 @@ def test_a_replica_killed_under_load_loses_nothing(model: SpeechModel, address: 
         assert durable(events) == alone(model, audio)
 
 
-def test_the_rest_of_the_server_is_there(address: str) -> None:
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_rest_of_the_server_is_there(addresses: tuple[str, str], which: int) -> None:
+    address = addresses[which]
+
     def get(path: str, token: str = TOKEN) -> bytes:
         request = urllib.request.Request(f"http://{address}{path}", headers={"Authorization": f"Bearer {token}"})
         with urllib.request.urlopen(request, timeout=30) as response:
