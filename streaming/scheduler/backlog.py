@@ -13,6 +13,7 @@ from ..pipeline import CHUNKS_PER_STEP
 from ..recognizer import Recognizer
 
 Audio = NDArray[np.float32]
+Piece = NDArray[np.float32] | NDArray[np.int16]
 
 #: Seconds of a piece that a microphone may have held back; of a longer piece, the rest counts as ahead of real time.
 _LIVE = 0.5
@@ -37,7 +38,7 @@ class Backlog:
 
     def __init__(self, recognizer: Recognizer, pending: Audio, heard: int):
         self._chunk, self._delay, self._rate = recognizer.chunk, recognizer.delay, recognizer.sample_rate
-        self._pieces = deque([pending] if len(pending) else [])
+        self._pieces: deque[Piece] = deque([pending] if len(pending) else [])
         self.heard, self.waiting = heard, len(pending)
         self.clock = 0.0
         now = time.monotonic()
@@ -53,8 +54,8 @@ class Backlog:
         """How much waits that could be decided."""
         return max(self.waiting - self._delay, 0) / self._rate
 
-    def append(self, audio: Audio) -> None:
-        """Take in a piece (n,) that has just come."""
+    def append(self, audio: Piece) -> None:
+        """Take in a piece (n,) that has just come; of integers, it is made float only when it is heard, with others."""
         now = time.monotonic()
         seconds = len(audio) / self._rate
         self.clock = max(self.clock, now - min(seconds, _LIVE)) + seconds
@@ -88,20 +89,27 @@ class Backlog:
     def take(self, chunks: int) -> Audio:
         """Hear so many chunks, up to `CHUNKS_PER_STEP`."""
         size = self.size(min(chunks, CHUNKS_PER_STEP))
-        audio = self.peek(size)
-        rest = self._pieces[0][size:]
-        self._pieces = deque([rest] if len(rest) else [])
+        audio = self.peek()
+        self._pieces = deque([audio[size:]] if size < len(audio) else [])
         self.heard += size
         self.waiting -= size
         while len(self._arrivals) > 1 and self._arrivals[0].end <= self.heard + self._delay:
             self._arrivals.popleft()
-        return audio
+        return audio[:size]
 
     def peek(self, size: int | None = None) -> Audio:
         """The next ``size`` samples, or all, without hearing them."""
-        if len(self._pieces) != 1:
-            self._pieces = deque([np.concatenate([np.zeros(0, np.float32), *self._pieces])])
-        return self._pieces[0][:size]
+        audio = np.empty(self.waiting, np.float32)
+        at = 0
+        for piece in self._pieces:
+            here = audio[at : at + len(piece)]
+            if piece.dtype == np.int16:
+                np.multiply(piece, np.float32(1 / 32768), out=here)
+            else:
+                here[:] = piece
+            at += len(piece)
+        self._pieces = deque([audio] if at else [])
+        return audio[:size]
 
     def clear(self) -> None:
         """Forget all that waits."""

@@ -16,7 +16,7 @@ from ..pipeline import Samples, as_float
 from ..recognizer import Front, Reader, Recognizer
 from ..snapshot import Position
 from ..state import State
-from .backlog import Audio, Backlog
+from .backlog import Audio, Backlog, Piece
 from .config import SchedulerConfig
 from .slots import Turn
 
@@ -103,7 +103,7 @@ class LiveStream:
         Raises:
             ValueError: not mono audio, not finite, or the stream has ended.
         """
-        audio = as_float(samples)
+        audio = samples if samples.dtype == np.int16 and samples.ndim == 1 and not self._front else as_float(samples)
         while not self.closed and self.queued > self._runtime.config.queue_s:
             self._room.clear()
             await self._room.wait()
@@ -111,7 +111,7 @@ class LiveStream:
             await asyncio.sleep(ahead)
         self._check()
         self.samples += len(audio)
-        self._append(self._front.push(audio) if self._front else audio)
+        self._append(self._front.push(as_float(audio)) if self._front else audio)
 
     async def flush(self, id: str) -> None:
         """Ask for the text of everything so far, as if the stream ended here, and a `Flushed`; the stream goes on."""
@@ -232,7 +232,7 @@ class LiveStream:
         if self.closed or self._over:
             raise ValueError("the stream has ended: start a new one")
 
-    def _append(self, audio: Audio) -> None:
+    def _append(self, audio: Piece) -> None:
         if len(audio):
             self._backlog.append(audio)
             self._runtime.wake(self)

@@ -17,6 +17,9 @@ from .acceptors import Acceptors
 from .hub import Hub, log
 from .listening import Listening
 
+#: Seconds after which the model's thread lets the event loop run, if that has something to do; Python's own 5 ms add up.
+_SWITCH_S = 0.0005
+
 
 class ServeError(ValueError):
     """A server that must not or cannot be started so."""
@@ -81,6 +84,7 @@ def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 8000, listening: Li
     except OSError as error:
         raise ServeError(f"the TLS certificate or its key cannot be used: {error.strerror or error}") from None
     _log_to_stderr()
+    sys.setswitchinterval(_SWITCH_S)
     with ExitStack() as stack:
         bound = [stack.enter_context(_bound(host, port, shared=acceptors > 1))]
         port = bound[0].getsockname()[1]
