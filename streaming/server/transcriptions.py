@@ -15,7 +15,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from numpy.typing import NDArray
 
 from ..events import Final, Transcript
+from ..policies import POLICIES
 from ..scheduler import LiveStream, Refused, StreamFailed
+from .config import ServedModel
 from .hub import Hub, log
 from .protocol import ProtocolError
 
@@ -87,11 +89,21 @@ async def transcriptions(
 
 @router.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
-    """The models, as OpenAI lists them."""
-    return {
-        "object": "list",
-        "data": [{"id": name, "object": "model", "created": 0, "owned_by": "riverrun"} for name in request.app.state.hub.engine.names],
+    """The models, as OpenAI lists them, with what a client may choose of each."""
+    return {"object": "list", "data": [_listed(model) for model in request.app.state.hub.engine.models]}
+
+
+def _listed(model: ServedModel) -> dict[str, Any]:
+    capabilities = {
+        "languages": model.languages,
+        "latency_ms": model.default_latency_ms,
+        "latencies_ms": model.latencies_ms,
+        "translation": model.translation,
+        "policies": list(POLICIES) if model.translation else [],
+        "policy": model.policy if model.translation else None,
+        "transcribes": model.transcribes,
     }
+    return {"id": model.name, "object": "model", "created": 0, "owned_by": "riverrun", "capabilities": capabilities}
 
 
 async def _transcribe(hub: Hub, live: LiveStream, recording: BinaryIO, sample_rate: int) -> Transcript:
