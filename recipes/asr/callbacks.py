@@ -34,6 +34,12 @@ class KeepBundle(lightning.Callback):
         self.folder, self.tokenizer, self.every = Path(folder), read_tokenizer(tokenizer), every
         self.name, self.languages, self.licence = name, languages, licence
 
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if isinstance(pl_module, AsrModule) and len(self.tokenizer) != (size := pl_module.model.config.vocabulary):
+            raise TrainingError(
+                f"KeepBundle's tokenizer has {len(self.tokenizer)} pieces, the network {size}: give it that of data.tokenizer"
+            )
+
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: object) -> None:
         if trainer.global_step % self.every == 0 and trainer.is_global_zero:
             self.write(trainer, pl_module)

@@ -83,6 +83,13 @@ class AsrModule(SpeechModule[Recogniser]):
             self.simple = SimpleJoiner(model.encoder.dim, model.transducer.dim, model.vocabulary)
         self._errors: dict[tuple[str, str], Tensor] = {}
 
+    def on_fit_start(self) -> None:
+        if (pieces := len(self.data.tokenizer)) != self.model.config.vocabulary:
+            raise TrainingError(
+                f"the tokenizer has {pieces} pieces, the network {self.model.config.vocabulary}: set model.model.vocabulary"
+            )
+        super().on_fit_start()
+
     def learned(self) -> list[tuple[str, nn.Parameter]]:
         return super().learned() + ([] if self.simple is None else list(self.simple.named_parameters("simple")))
 

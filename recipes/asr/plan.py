@@ -26,7 +26,7 @@ class Planned(NamedTuple):
 
 
 class Plan(IterableDataset):
-    """Endless shuffled batches, each from one length bucket. All ranks have the same bucket in the same step.
+    """Endless shuffled batches, each from one length bucket and full. All ranks have the same bucket in the same step.
 
     Args:
         seconds: (N,) durations.
@@ -82,8 +82,10 @@ class Plan(IterableDataset):
             chosen = order[bucket == i]
             size = max(1, int(self.budget_s / length))
             shares = [chosen[self.owner[chosen] == rank] for rank in range(self.world)]
-            full = min(len(share) for share in shares) // size
-            batches += [(shares[self.rank][at * size : (at + 1) * size], length) for at in range(full)]
+            if min(len(share) for share in shares):
+                batches_here = max(math.ceil(len(share) / size) for share in shares)
+                filled = np.resize(shares[self.rank], batches_here * size)  # the last batch begins anew at the first utterances
+                batches += [(filled[at * size : (at + 1) * size], length) for at in range(batches_here)]
         if not batches:
-            raise TrainingError("no full batch: use a smaller budget_s or more data")
+            raise TrainingError("no bucket has an utterance for every rank: use more data or longer buckets")
         return [batches[at] for at in draw.permutation(len(batches))]
