@@ -13,6 +13,9 @@ from .case import Peer, Row
 #: Why we lose where we do: "family: name, shape" -> a sentence or two.
 REASONS = Path(__file__).with_name("reasons.json")
 
+#: What else there is to say, in Markdown; ends the file.
+NOTES = Path(__file__).with_name("notes.md")
+
 HEAD = ["kernel", "shape", "reference ms", "peer", "peer ms", "ours ms", "floor ms", "× peer", "÷ floor", "peer MiB", "ours MiB", "error"]
 
 
@@ -49,7 +52,7 @@ def tuning_table(tuned: Sequence[dict[str, Any]]) -> str:
     return _markdown(lines)
 
 
-def results(content: dict[str, Any], reasons: dict[str, str]) -> str:
+def results(content: dict[str, Any], reasons: dict[str, str], notes: str = "") -> str:
     """The whole of RESULTS.md."""
     rows = [row_of(row) for row in content["rows"]]
     machine = content["machine"]
@@ -72,6 +75,7 @@ def results(content: dict[str, Any], reasons: dict[str, str]) -> str:
     lost = [row for row in rows if row.failure or (row.to_peer is not None and row.to_peer < 1)]
     parts.append("## Where we lose")
     parts.append("\n".join(_lost(row, reasons) for row in lost) if lost else "Nowhere in this table.")
+    parts += [notes.strip()] if notes else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -105,7 +109,8 @@ def main(arguments: Sequence[str]) -> int:
         print("give one file of numbers: python -m riverrun.kernels.benchmarks.render results.json", file=sys.stderr)
         return 2
     reasons = json.loads(REASONS.read_text()) if REASONS.exists() else {}
-    sys.stdout.write(results(json.loads(Path(arguments[0]).read_text()), reasons))
+    notes = NOTES.read_text() if NOTES.exists() else ""
+    sys.stdout.write(results(json.loads(Path(arguments[0]).read_text()), reasons, notes))
     return 0
 
 

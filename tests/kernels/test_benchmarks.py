@@ -107,6 +107,8 @@ def test_table_and_results(tmp_path, monkeypatch, capsys):
     saved = json.loads((tmp_path / "rows.json").read_text())
     assert render.row_of(saved["rows"][0]) == ROW and dataclasses.asdict(ROW) == saved["rows"][0]
     monkeypatch.setattr(render, "REASONS", tmp_path / "reasons.json")
+    monkeypatch.setattr(render, "NOTES", tmp_path / "notes.md")
+    render.NOTES.write_text("## Whole models\n\nFaster.\n")
     render.REASONS.write_text(json.dumps({"family: other, B1": "It is bound by launches."}))
     assert render.main([str(tmp_path / "rows.json")]) == 0
     text = capsys.readouterr().out
@@ -114,6 +116,7 @@ def test_table_and_results(tmp_path, monkeypatch, capsys):
     assert "| family: name | B1 | missing | – | – | ImportError: no module |" in text
     assert "- family: other, B1 (0.5 × only): It is bound by launches." in text
     assert "- family: name, B1 (wrong): not explained yet." in text
+    assert text.endswith("not explained yet.\n\n## Whole models\n\nFaster.\n")
     assert render.main([]) == 2
 
 
