@@ -21,6 +21,7 @@ from riverrun.streaming.events import Event
 from riverrun.streaming.scheduler import SchedulerConfig
 from riverrun.streaming.scheduler.live import LiveStream
 from riverrun.streaming.server import ServedModel, ServerConfig, Tokens, create_app
+from riverrun.streaming.server.config import Variant
 from riverrun.streaming.state import State
 
 from .browser import Chromium, Page, chromium
@@ -273,6 +274,42 @@ def test_a_translation_is_drawn_over_the_sound(model: SpeechModel, browser: Chro
         asyncio.run(main(address))
 
 
+def test_what_the_server_offers_can_be_chosen(model: SpeechModel, browser: Chromium, recording: Path) -> None:
+    asked: list[Variant] = []
+
+    def recognizer(variant: Variant) -> Scripted:
+        asked.append(variant)
+        return Scripted()
+
+    served = ServedModel("en-de", ("en",), (500, 1000), 500, recognizer, ("de", "fr"), "alignatt")  # type: ignore[arg-type]
+    app = create_app(replace(engine_of(model), models=(served, *engine_of(model).models)), ServerConfig(ANY))
+
+    def choose(select: str, value: str) -> str:
+        return f"{select}.value = '{value}', {select}.dispatchEvent(new Event('change', {{bubbles: true}}))"
+
+    async def main(address: str) -> None:
+        async with browser.page(f"http://{address}/", 390, 844) as page:
+            await page.until("chosen.textContent === 'en-de · 500 ms'")
+            await page.run("settings.click()")
+            assert await page.run("[model, translate, document.getElementById('delay-choice')].every((select) => select.checkVisibility())")
+            assert not await page.run("language.checkVisibility() || policy.checkVisibility()")
+            await page.run(choose("translate", "de"))
+            assert await page.run("policy.checkVisibility() && policy.value === 'alignatt'")
+            await page.run(choose("policy", "wait-k"))
+            await page.run(choose("document.getElementById('delay-choice')", "1000"))
+            assert await page.run("chosen.textContent") == "en-de · to German · 1000 ms"
+            await page.press("Escape")
+            await page.open(f"http://{address}/")  # choices are remembered
+            await page.until("chosen.textContent === 'en-de · to German · 1000 ms'")
+            await page.choose_file("#file", recording)
+            await page.until(DONE)
+            assert await page.run("captions.lang") == "de" and await page.run(FITS) and not page.console
+
+    with running(app) as address:
+        asyncio.run(main(address))
+    assert asked[-1].latency_ms == 1000 and asked[-1].language == "de" and str(asked[-1].policy).startswith("wait-k")
+
+
 def test_what_goes_wrong_is_said(model: SpeechModel, browser: Chromium, recording: Path) -> None:
     one = ServerConfig(SchedulerConfig(max_streams=1, utilisation=float("inf")))
     app = create_app(engine_of(model), one, Tokens([TOKEN]))
@@ -293,7 +330,7 @@ def test_what_goes_wrong_is_said(model: SpeechModel, browser: Chromium, recordin
             await page.call("Input.insertText", text=TOKEN)
             await page.press("Tab")
             await page.press("Escape")
-            await page.until("chosen.textContent === 'tiny' && !choices.checkVisibility()")
+            await page.until("chosen.textContent === 'tiny · 640 ms' && !choices.checkVisibility() && problem.hidden")
             async with browser.page(f"http://{address}/") as other:  # takes the only place
                 await other.run(f"token.value = {json.dumps(TOKEN)}; token.dispatchEvent(new Event('change'))")
                 await other.run("microphone.click()")

@@ -7,10 +7,11 @@ const $ = (id) => document.getElementById(id);
 const NAMES = { model: "model", language: "language", translate: "translate", policy: "policy", latency: "delay-choice", device: "device" };
 
 export class Choices {
-  // `changed` is called when there is something else to show.
-  constructor(changed) {
+  // `changed` is called when there is something else to show, `answered` with the HTTP status when the server was asked for models.
+  constructor(changed, answered) {
     this.models = []; // {id, capabilities}
     this.changed = changed;
+    this.answered = answered;
     this.saved = JSON.parse(localStorage.getItem("riverrun") ?? "{}");
     $("cleanup").checked = Boolean(this.saved.cleanup);
     $("token").value = sessionStorage.getItem("token") ?? "";
@@ -53,13 +54,15 @@ export class Choices {
     };
   }
 
-  // Ask the server for its models; the HTTP status.
+  // Ask the server for its models; the HTTP status, 0 for no answer.
   async load() {
     const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
     const response = await fetch("v1/models", { headers }).catch(() => null);
     if (response?.ok) this.models = (await response.json()).data;
     this.show();
-    return response?.status ?? 0;
+    const status = response?.status ?? 0;
+    this.answered(status);
+    return status;
   }
 
   // What a stream has told of its model.
@@ -74,16 +77,17 @@ export class Choices {
   show() {
     fill("model", this.models.map(({ id }) => [id, id]), this.saved.model, 2);
     const model = this.models.find(({ id }) => id === $("model").value)?.capabilities ?? {};
-    const { languages = [], translation = [], policies = [], latencies_ms = [], latency_ms } = model;
+    const { languages = [], translation = [], policies = [], policy, latencies_ms = [], latency_ms, transcribes = true } = model;
+    const untranslated = transcribes ? [["", "nothing, write what is said"]] : [];
     fill("language", languages.map((code) => [code, language(code)]), this.saved.language, 2);
-    fill("translate", [["", "nothing, write what is said"], ...translation.map((code) => [code, language(code)])], this.saved.translate, 2);
-    fill("policy", $("translate").value ? policies.map((name) => [name, name]) : [], this.saved.policy, 1);
-    fill("delay-choice", latencies_ms.map((ms) => [String(ms), `${ms} ms${ms === latency_ms ? ", as trained for" : ""}`]), this.saved.latency ?? String(latency_ms), 2);
-    const to = this.start.translate_to, ms = this.start.latency_ms ?? latency_ms;
-    this.heard = $("language").value || languages[0];
-    this.written = to ?? this.heard;
-    const parts = [$("model").value, to ? `to ${language(to)}` : languages.length > 1 && language(this.heard), ms && `${ms} ms`];
-    $("chosen").textContent = parts.filter(Boolean).join(" · ") || "Settings";
+    fill("translate", [...untranslated, ...translation.map((code) => [code, language(code)])], this.saved.translate, 2);
+    const to = $("translate").value;
+    fill("policy", to ? policies.map((each) => [each, each]) : [], this.saved.policy ?? policy, 2);
+    fill("delay-choice", latencies_ms.map((ms) => [String(ms), `${ms} ms`]), this.saved.latency ?? String(latency_ms), 2);
+    this.written = to || $("language").value || languages[0] || "";
+    const ms = $("delay-choice").value || latency_ms;
+    const heard = languages.length > 1 && language($("language").value);
+    $("chosen").textContent = [$("model").value, to ? `to ${language(to)}` : heard, ms && `${ms} ms`].filter(Boolean).join(" · ") || "Settings";
     this.changed();
   }
 

@@ -14,9 +14,13 @@ const captions = new Captions(
   { box: $("captions"), finals: $("finals"), stable: $("stable"), tail: $("tail"), latest: $("latest") },
   (seconds) => timeline.show(seconds),
 );
-const choices = new Choices(() => {
-  $("captions").lang = choices?.written ?? "";
-});
+const choices = new Choices(
+  () => ($("captions").lang = choices.written),
+  (status) => {
+    if (status === 401) ask();
+    else problem(status ? null : "The server does not answer.");
+  },
+);
 let current = null; // what is being heard: {kind, stream, microphone, offset, newest, delays, began}
 let offset = 0; // seconds of streams that have ended: several follow each other
 let name = "captions"; // of files to save
@@ -141,8 +145,7 @@ function ended(message) {
 }
 
 async function refused({ code, message }) {
-  const status = code === "connection" ? await choices.load() : 0;
-  if (status === 401) return void ask();
+  if (code === "connection" && (await choices.load()) !== 200) return; // a socket does not tell that a token is wanted
   problem(/[.?!]$/.test(message) ? message : `${message[0].toUpperCase()}${message.slice(1)}.`);
 }
 
@@ -246,6 +249,4 @@ $("clear").addEventListener("click", () => {
 });
 $("dismiss").addEventListener("click", () => problem(null));
 
-const status = await choices.load();
-if (status === 401) ask();
-else if (!status) problem("The server does not answer.");
+choices.load();
