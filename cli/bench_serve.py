@@ -74,6 +74,7 @@ def serve(
             result |= {"streams_held": held, "at_twice_that": twice, "trials": trials.done}
         else:
             result |= trials.run(clients)
+        result["state_bytes_per_stream"] = served.state_bytes()
     result |= {"model": served.model, "device": device, "latency_ms": latency, "limit_ms": limit, "trial_seconds": seconds}
     result |= {"utterance_seconds": utterance, "piece_ms": piece, "drivers": drivers, "acceptors": acceptors}
     if as_json:

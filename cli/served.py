@@ -79,6 +79,11 @@ class Served:
         found = re.search(r"^process_resident_memory_bytes (\S+)$", metrics, re.MULTILINE)
         return int(float(found[1]) + device) if found else None
 
+    def state_bytes(self) -> int | None:
+        """State of one stream of the first model."""
+        found = re.search(r"^riverrun_state_bytes\{.*\} (\S+)$", self._get("/metrics"), re.MULTILINE)
+        return int(float(found[1])) if found else None
+
     def _get(self, path: str) -> str:
         headers = {"Authorization": f"Bearer {shown}"} if (shown := token()) else {}
         try:

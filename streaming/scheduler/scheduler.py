@@ -115,6 +115,11 @@ class Scheduler:
         return self._recognizer
 
     @property
+    def bytes_per_stream(self) -> int:
+        """State that a stream costs."""
+        return self._slots.bytes_per_stream
+
+    @property
     def vad(self) -> bool:
         """Whether its streams can go by voice activity."""
         return self._vad is not None

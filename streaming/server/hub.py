@@ -107,6 +107,7 @@ class Hub:
         vad = self.vad if voiced else None
         scheduler = Scheduler(recognizer, self.config.scheduler, self._worker, vad, observe=self.metrics.tick, calibrate=calibrate)
         self._schedulers[model.name, variant] = await resources.enter_async_context(scheduler)
+        self.metrics.state.labels(model.name, variant.latency_ms).set(scheduler.bytes_per_stream)
         log("model", model=model.name, **variant._asdict(), capacity=scheduler.capacity)
         return scheduler
 

@@ -26,6 +26,7 @@ class Metrics:
         self.step = Histogram("riverrun_step_seconds", "Time of a step.", buckets=_SECONDS, registry=r)
         self.batch = Histogram("riverrun_step_streams", "Streams in a step.", buckets=[2**i for i in range(13)], registry=r)
         self.loop = Histogram("riverrun_loop_delay_seconds", "Lateness of the event loop.", buckets=_SECONDS, registry=r)
+        self.state = Gauge("riverrun_state_bytes", "State of one stream.", ["model", "latency_ms"], registry=r)
         ProcessCollector(registry=r)
         Gauge("riverrun_accelerator_bytes", "Memory of tensors on the accelerator.", registry=r).set_function(_accelerator_bytes)
         self.delay = Histogram("riverrun_delay_seconds", "From spoken audio to its events.", buckets=_SECONDS, registry=r)
