@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .errors import Stopped, about, is_users, say
+from .errors import Stopped, UsageError, about, is_users, say
+from .evaluate_policy import Asked, Csv, Curves, Limit, Markdown, Policies, SettingsOption, Sweeps, Workers, evaluate_policies
 from .hearing import Decoding
 from .model import load_model
-from .options import Beam, Device, Json, Latency, Model, Search, SearchOption, latency_ms
+from .options import Beam, Device, Json, Latency, Search, SearchOption, latency_ms
 from .outputs import prepare_folder, write_whole
 from .progress import progress
+from .translation import DecideEvery, From, Layer, Silence, To, Translating, TranslationModelName
 
 if TYPE_CHECKING:
     from riverrun.speech.manifest import Entry
@@ -26,12 +28,30 @@ PIECE = 0.04  #: seconds of audio pushed at a time, and so the grain of measured
 
 
 def evaluate(
-    manifest: Annotated[Path, typer.Option("--manifest", help="JSON Lines with id, audio and text.", metavar="FILE", show_default=False)],
-    model: Model = "default",
+    manifest: Annotated[
+        Path,
+        typer.Option(
+            "--manifest", help="JSON Lines with id, audio and text, for --policy also translation.", metavar="FILE", show_default=False
+        ),
+    ],
+    model: TranslationModelName = None,
     latency: Latency = None,
     search: SearchOption = Search.greedy,
     beam: Beam = 4,
     lang: Annotated[str, typer.Option(help="Language code for the normalisation of text.", metavar="CODE")] = "en",
+    policy: Policies = [],  # noqa: B006  # only ever read, as all lists here
+    settings: SettingsOption = [],  # noqa: B006
+    sweep: Sweeps = [],  # noqa: B006
+    to: To = None,
+    source: From = None,
+    decide: DecideEvery = None,
+    layer: Layer = None,
+    silence: Silence = None,
+    csv: Csv = None,
+    plot: Curves = None,
+    markdown: Markdown = None,
+    limit: Limit = None,
+    workers: Workers = 1,
     device: Device = "cpu",
     as_json: Json = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON report to this file, too.", metavar="FILE")] = None,
@@ -41,7 +61,17 @@ def evaluate(
     Prints word and character error rates, the real-time factor, and how late words appear.
 
     With a latency in milliseconds the audio is streamed, and word latencies are measured; with 'full' it is decoded whole.
+
+    With --policy, translation is measured: BLEU, chrF and latency of every setting of the policies, with 95 % intervals.
     """
+    if policy:
+        hypotheses = beam if search == Search.beam else 1
+        wanted = Translating(model, device, to, source, latency_ms(latency), hypotheses, layer, decide, silence)
+        evaluate_policies(Asked(manifest, wanted, policy, settings, sweep, output, csv, plot, markdown, limit, workers, as_json))
+        return
+    if settings or sweep or to or source or decide or layer or silence or csv or plot or markdown or limit or workers > 1:
+        raise UsageError("options of translation need a policy; add --policy NAME, or leave them out")
+    model = model or "default"
     from riverrun.speech.manifest import read_manifest
 
     entries = read_manifest(manifest)
@@ -52,8 +82,8 @@ def evaluate(
     results, failed, stopped = _score(entries, heard, lang)
     from .report import report, show
 
-    settings = {"model": model, "manifest": str(manifest), "latency_ms": delay, "search": search.value, "beam": beam, "lang": lang}
-    document = report(settings, results, failed)
+    about_it = {"model": model, "manifest": str(manifest), "latency_ms": delay, "search": search.value, "beam": beam, "lang": lang}
+    document = report(about_it, results, failed)
     encoded = json.dumps(document, ensure_ascii=False, allow_nan=False)
     if output:
         write_whole(output, encoded + "\n")

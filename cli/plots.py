@@ -56,7 +56,7 @@ def alignment(path: Path, written: Sequence[Written], frame_ms: float, title: st
         if row.size:
             row = row - min(float(row.min()), 0.0)
             heat[i, token.first_frame : token.first_frame + row.size] = row / max(float(row.max()), 1e-9)
-    figure, axes = _figure(min(max(seconds * 0.7, 6), 40), min(max(len(written) * 0.2, 3), 60))
+    picture, axes = figure(min(max(seconds * 0.7, 6), 40), min(max(len(written) * 0.2, 3), 60))
     extent = (0, frames * frame_ms / 1000, len(written) - 0.5, -0.5)
     axes.imshow(heat, aspect="auto", interpolation="nearest", cmap="Blues", extent=extent, vmin=0, vmax=1)
     places = range(len(written))
@@ -67,17 +67,16 @@ def alignment(path: Path, written: Sequence[Written], frame_ms: float, title: st
         xlabel="source time [s]", ylabel="target tokens", title=title, xlim=(0, max(seconds, extent[1])), ylim=(len(written) - 0.5, -0.5)
     )
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
-    save(figure, path)
+    save(picture, path)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    """A figure of so many inches with one pair of axes."""
-    matplotlib = _matplotlib()
-    figure = matplotlib.figure.Figure((width, height), layout="constrained")
-    return figure, figure.add_subplot()
+def figure(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
+    """A figure of so many inches, and its panels beside each other: a pair of axes, or of several a sequence."""
+    picture = _matplotlib().figure.Figure((width, height), layout="constrained")
+    return picture, picture.subplots(1, panels)
 
 
-def save(figure: Any, path: Path) -> None:
+def save(picture: Any, path: Path) -> None:
     """Write a figure under a temporary name, then rename.
 
     Raises:
@@ -86,7 +85,7 @@ def save(figure: Any, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:
-            figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=_DPI)
+            picture.savefig(temporary, format=path.suffix[1:].lower(), dpi=_DPI)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -70,19 +70,27 @@ def make(text: str, options: Iterable[str] = (), defaults: Mapping[str, Mapping[
         PolicyError: an unknown option, or a value out of range.
         UsageError: a beginning that several options share, or an option given twice.
     """
-    from riverrun.streaming.policies import parse_policy, policy_options
+    from riverrun.streaming.policies import parse_policy
+
+    name = policy_name(text)
+    values = {**(defaults or {}).get(name, {}), **given_options(text, options)}
+    return parse_policy(f"{name}:" + ",".join(f"{option}={value}" for option, value in values.items()))
+
+
+def given_options(text: str, options: Iterable[str] = ()) -> dict[str, str]:
+    """The options that are given, by their full names, as written; arguments and errors as of `make`."""
+    from riverrun.streaming.policies import policy_options
 
     name = policy_name(text)
     known = policy_options(name)
-    given: dict[str, object] = {}
+    given: dict[str, str] = {}
     for assignment in [*filter(None, text.partition(":")[2].split(",")), *options]:
         option, _, value = assignment.partition("=")
         option = option_name(name, option.strip(), known)
         if option in given:
             raise UsageError(f"policy {name}: {option} is given twice")
-        given[option] = value
-    values = {**(defaults or {}).get(name, {}), **given}
-    return parse_policy(f"{name}:" + ",".join(f"{option}={value}" for option, value in values.items()))
+        given[option] = value.strip()
+    return given
 
 
 def option_name(policy: str, beginning: str, known: Iterable[str]) -> str:

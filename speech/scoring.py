@@ -35,8 +35,7 @@ def score_translations(hypotheses: Sequence[str], references: Sequence[str], lan
         from sacrebleu.metrics.chrf import CHRF
     except ModuleNotFoundError:
         raise ModuleNotFoundError("scoring translations needs sacrebleu: pip install 'riverrun[translate]'") from None
-    tokenize = {"zh": "zh", "ja": "char", "ko": "char"}.get(language, "13a")
-    bleu, chrf = BLEU(tokenize=tokenize), CHRF()
+    bleu, chrf = BLEU(tokenize=bleu_tokenizer(language)), CHRF()
     return TranslationScores(
         bleu.corpus_score(hypotheses, [references]).score,
         chrf.corpus_score(hypotheses, [references]).score,
@@ -45,4 +44,9 @@ def score_translations(hypotheses: Sequence[str], references: Sequence[str], lan
     )
 
 
-__all__ = ["TranslationScores", "score_translations"]
+def bleu_tokenizer(language: str) -> str:
+    """The tokenizer by which sacrebleu counts the words of a language."""
+    return {"zh": "zh", "ja": "char", "ko": "char"}.get(language, "13a")
+
+
+__all__ = ["TranslationScores", "bleu_tokenizer", "score_translations"]
