@@ -86,7 +86,7 @@ class AsrModule(SpeechModule[Recogniser]):
     def on_fit_start(self) -> None:
         if (pieces := len(self.data.tokenizer)) != self.model.config.vocabulary:
             raise TrainingError(
-                f"the tokenizer has {pieces} pieces, the network {self.model.config.vocabulary}: set model.model.vocabulary"
+                f"the tokenizer has {pieces} pieces, the network {self.model.config.vocabulary}: set model.model.vocabulary to {pieces}"
             )
         super().on_fit_start()
 
