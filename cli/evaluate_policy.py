@@ -91,7 +91,7 @@ def evaluate_policies(asked: Asked) -> None:
     probe = Runner(asked.wanted, [Setting(policy, ()) for policy in asked.policies])
     frame_ms = probe.policies[0][0].frame_ms
     settings = [Setting(*pair) for pair in expand(asked.policies, asked.settings, asked.sweeps, frame_ms)]
-    runner = Runner(asked.wanted, settings, None if asked.workers > 1 else 1)
+    runner = Runner(asked.wanted, settings)
     found, failed, stopped = _run(asked, settings, recordings, runner)
     if found:
         _report(asked, settings, recordings, runner, found, failed)
