@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as lightning
 
@@ -62,6 +64,30 @@ class KeepBundle(lightning.Callback):
             model=model.config,
         )
         save_bundle(self.folder, config, model, self.tokenizer, f"# {self.name}\n\nAfter {trainer.global_step} steps; not yet measured.\n")
+
+
+class WriteTexts(lightning.Callback):
+    """Write what ``predict`` heard as JSON Lines: ``id`` and ``text`` of each recording.
+
+    Args:
+        path: where to; under several processes each writes its own, with its rank before the suffix.
+    """
+
+    def __init__(self, path: str = "predicted.jsonl"):
+        self.path = Path(path)
+        self._rows: list[dict[str, str]] = []
+
+    def on_predict_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+    ) -> None:
+        self._rows += outputs
+
+    def on_predict_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        path = self.path if trainer.world_size == 1 else self.path.with_suffix(f".{trainer.global_rank}{self.path.suffix}")
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self._rows), encoding="utf-8")
+        temporary.replace(path)
+        self._rows = []
 
 
 class FinishBy(lightning.Callback):

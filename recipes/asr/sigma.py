@@ -26,21 +26,21 @@ class SigmaReparam(nn.Module):
     def __init__(self, weight: Tensor, keep: bool = False):
         super().__init__()
         with torch.no_grad():
-            u, s, v = torch.linalg.svd(weight.float(), full_matrices=False)
+            u, s, v = torch.linalg.svd(weight, full_matrices=False)
         self.register_buffer("u", u[:, 0].clone())
         self.register_buffer("v", v[0].clone())
         self.gamma = nn.Parameter(s[0].clone() if keep else torch.ones(()))
 
     def forward(self, weight: Tensor) -> Tensor:
         u, v = self.u, self.v
-        if self.training:
-            with torch.no_grad():
-                v = nn.functional.normalize(weight.T @ u, dim=0)
-                u = nn.functional.normalize(weight @ v, dim=0)
-                self.u.copy_(u)
-                self.v.copy_(v)
-                u, v = u.clone(), v.clone()
-        return weight * (self.gamma / torch.dot(u, weight @ v))
+        with torch.autocast(weight.device.type, enabled=False):  # half precision would spoil the norm
+            if self.training:
+                with torch.no_grad():
+                    v = nn.functional.normalize(weight.T @ u, dim=0)
+                    u = nn.functional.normalize(weight @ v, dim=0)
+                    self.u.copy_(u)
+                    self.v.copy_(v)
+            return weight * (self.gamma / torch.dot(u, weight @ v))
 
 
 def reparametrise(module: nn.Module, keep: bool = False) -> None:
