@@ -40,10 +40,10 @@ async def started(socket: ClientConnection, **start: Any) -> dict:
 
 
 async def rest(socket: ClientConnection) -> list[dict]:
-    """Messages until the server closes."""
+    """Messages to the end, or until the server closes."""
     messages: list[dict] = []
     with suppress(ConnectionClosed):
-        while True:
+        while not messages or messages[-1]["type"] != "finished":
             messages.append(json.loads(await asyncio.wait_for(socket.recv(), 10)))
     return messages
 
