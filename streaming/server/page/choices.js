@@ -78,7 +78,7 @@ export class Choices {
     fill("model", this.models.map(({ id }) => [id, id]), this.saved.model, 2);
     const model = this.models.find(({ id }) => id === $("model").value)?.capabilities ?? {};
     const { languages = [], translation = [], policies = [], policy, latencies_ms = [], latency_ms, transcribes = true } = model;
-    const untranslated = transcribes ? [["", "nothing, write what is said"]] : [];
+    const untranslated = transcribes ? [["", "Do not translate"]] : [];
     fill("language", languages.map((code) => [code, language(code)]), this.saved.language, 2);
     fill("translate", [...untranslated, ...translation.map((code) => [code, language(code)])], this.saved.translate, 2);
     const to = $("translate").value;
