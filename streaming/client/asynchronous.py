@@ -35,8 +35,8 @@ class AsyncClient:
         retry_s: how long to try to connect again before giving up.
         keep_s: seconds of unacknowledged audio beyond which `send` waits.
         stall_s: silence of the server, with audio unanswered, after which the connection counts as broken.
-        start: further fields of the protocol's start message: ``model``, ``latency_ms``, ``encoding``, ``language``, ``hotwords``;
-            for translation ``translate_to`` and ``policy``.
+        start: further fields of the protocol's start message: ``model``, ``latency_ms``, ``encoding`` (``pcm_s16le`` or ``pcm_f32le``),
+            ``language``, ``vad``; for translation ``translate_to``, ``policy`` and ``policy_options``.
 
     Attributes:
         capabilities: of the server's model, once connected.
@@ -64,6 +64,8 @@ class AsyncClient:
         except ValidationError as error:
             wrong = error.errors(include_url=False)[0]
             raise ClientError("bad-message", f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from None
+        if self._start.encoding not in ("pcm_s16le", "pcm_f32le"):
+            raise ClientError("unsupported", f"this client does not encode {self._start.encoding}; choose pcm_s16le or pcm_f32le")
         self._outbox = Outbox(2 if self._start.encoding == "pcm_s16le" else 4)
         self._seq = 0
         self._resume: str | None = None

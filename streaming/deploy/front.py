@@ -78,19 +78,21 @@ class Front:
 
     async def _metrics(self, request: Request) -> Response:
         """Those of any one replica would only mislead."""
-        return JSONResponse({"error": {"message": "replicas count for themselves: look at Ray's metrics"}}, 404)
+        return _problem(404, "replicas count for themselves: look at Ray's metrics")
 
     async def _other(self, request: Request) -> Response:
         """Everything else, by any replica."""
-        length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._settings.upload_bytes:
-            return JSONResponse({"error": {"message": f"a request may have {self._settings.upload_bytes} bytes"}}, 413)
+        length = request.headers.get("content-length", "" if request.method == "POST" else "0")
+        if not length.isdecimal():
+            return _problem(411, "say the length of the body in Content-Length")
+        if int(length) > self._settings.upload_bytes:
+            return _problem(413, f"a request may have {self._settings.upload_bytes} bytes")
         headers = [(k, v) for k, v in request.headers.raw if k != KEY.encode()]
-        query: bytes = request.scope["query_string"]
+        path, query = request.scope["path"], request.scope["query_string"]
         try:
-            answer = await self._replicas.answer.remote(request.method, request.url.path, query, headers, await request.body())
+            answer = await self._replicas.answer.remote(request.method, path, query, headers, await request.body())
         except (RayError, RayServeException) as error:
-            log("unanswered", path=request.url.path, error=type(error).__name__)
+            log("unanswered", path=path, error=type(error).__name__)
             return Response(status_code=503, headers={"Retry-After": "2"})
         response = Response(answer.body, answer.status)
         response.raw_headers = list(answer.headers)
@@ -130,3 +132,7 @@ class Front:
                 yield name, server
         finally:
             lease.cancel()
+
+
+def _problem(status: int, message: str) -> Response:
+    return JSONResponse({"error": {"message": message, "code": None}}, status)

@@ -128,8 +128,9 @@ def test_the_rest_of_the_server_is_there(addresses: tuple[str, str], which: int)
     assert json.loads(get("/v1/models"))["data"][0]["id"] == "tiny"
     assert b"page/main.js" in get("/") and b"class Timeline" in get("/page/timeline.js")
     assert json.loads(get("/healthz")) == {"status": "ok"}
-    with pytest.raises(urllib.error.HTTPError, match="401"):
-        get("/v1/models", "another-token-of-some-length")
+    for path, token, status in (("/v1/models", "another-token-of-some-length", "401"), ("/metrics", TOKEN, "404")):
+        with pytest.raises(urllib.error.HTTPError, match=status):
+            get(path, token)
 
     async def unknown() -> None:
         async with AsyncClient(f"ws://{address}/v1/stream", token="another-token-of-some-length", retry_s=0.0):

@@ -110,11 +110,21 @@ def test_a_failed_stream_says_so_behind_its_last_events(model: SpeechModel) -> N
 
 @pytest.mark.parametrize(
     ("start", "message"),
-    [({"latncy_ms": 3}, "latncy_ms: Extra inputs are not permitted"), ({"encoding": "mp3"}, "encoding: Input should be 'pcm_s16le'")],
+    [
+        ({"latncy_ms": 3}, "latncy_ms: Extra inputs are not permitted"),
+        ({"encoding": "mp3"}, "encoding: Input should be 'pcm_s16le'"),
+        ({"encoding": "opus"}, "this client does not encode opus; choose pcm_s16le or pcm_f32le"),
+    ],
 )
 def test_options_that_do_not_exist(start: dict[str, object], message: str) -> None:
     with pytest.raises(ClientError, match=re.escape(message)):
         AsyncClient("ws://127.0.0.1:9/v1/stream", **start)  # type: ignore[arg-type]
+
+
+def test_what_is_asked_of_a_translator_is_passed_on() -> None:
+    options = {"translate_to": "de", "policy": "wait-k", "policy_options": {"k": 3}, "language": "en", "latency_ms": 640}
+    client = AsyncClient("ws://127.0.0.1:9/v1/stream", 48000, **options)  # type: ignore[arg-type]
+    assert client._start == p.Start(sample_rate=48000, **options)  # type: ignore[arg-type]
 
 
 def test_a_forgotten_stream_starts_anew_while_nothing_is_lost(model: SpeechModel) -> None:
@@ -126,8 +136,8 @@ def test_a_forgotten_stream_starts_anew_while_nothing_is_lost(model: SpeechModel
             await client.flush()
             hub = app.state.hub  # type: ignore[attr-defined]
             hub.store._kept.clear()  # as if another server had taken its place
-            for connection in list(hub.connections):
-                connection.abort("draining", "elsewhere")
+            (connection,) = hub.connections
+            connection._aborted.get_loop().call_soon_threadsafe(connection.abort, "draining", "elsewhere")
             await client.send(audio[24000:])
             await client.finish()
             return [event async for event in client], client
