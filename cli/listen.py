@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .errors import UsageError, say
-from .formats import FORMATS
+from .formats import FORMATS, Format
 from .hearing import Decoding
 from .live import Captions
 from .model import load_model
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from riverrun.streaming.events import Transcript
     from riverrun.streaming.microphone import Recording
 
 Chosen = Annotated[
@@ -76,12 +77,27 @@ def listen(
         prepare_folder(save.parent)
     if address:
         start = {"model": model, "latency_ms": latency, "language": language, "translate_to": to, "policy": policy}
-        transcript, _ = hear_remotely(address, microphone_blocks(recording, captions), recording.sample_rate, captions, **start)
+        transcript = _remotely(address, recording, captions, save, form, start)
     else:
         heard = Decoding(load_model(model, compute, latency), latency, search, beam)
         transcript, _ = heard.blocks(microphone_blocks(recording, captions), recording.sample_rate, captions)
     if save and form:
         write_whole(save, form.render(transcript, save.stem))
+
+
+def _remotely(
+    address: str, recording: Recording, captions: Captions, save: Path | None, form: Format | None, start: dict[str, Any]
+) -> Transcript:
+    """Hear by a server; what was finished is saved even if the server fails."""
+    from riverrun.streaming import events
+
+    segments: list[events.Final] = []
+    try:
+        return hear_remotely(address, microphone_blocks(recording, captions), recording.sample_rate, captions, segments, **start)[0]
+    except ValueError:
+        if save and form and segments:
+            write_whole(save, form.render(events.Transcript(tuple(segments), segments[-1].end), save.stem))
+        raise
 
 
 def _list() -> None:

@@ -49,16 +49,23 @@ def client_module() -> Any:
 
 
 def hear_remotely(
-    server: str, blocks: Iterable[NDArray[np.float32]], sample_rate: int, captions: Captions, **start: Any
+    server: str,
+    blocks: Iterable[NDArray[np.float32]],
+    sample_rate: int,
+    captions: Captions,
+    segments: list[Final] | None = None,
+    **start: Any,
 ) -> tuple[Transcript, bool]:
     """Send blocks of mono samples (n,) as they come: the transcript, and False if Ctrl-C ended them early.
+
+    ``segments`` takes the finished ones as they come: they stand even if the stream fails.
 
     Raises:
         ClientError: there is no such server, or it refuses.
     """
     from riverrun.streaming.events import Event, Final, Transcript
 
-    segments: list[Final] = []
+    segments = [] if segments is None else segments
 
     def take(events: Iterable[Any]) -> None:
         for event in events:

@@ -96,6 +96,22 @@ def test_listen_to_a_microphone_until_interrupted(run, portaudio, monkeypatch):
     assert err.splitlines()[1:] == ["riverrun: Built-in: the system lost some sound; this machine is too busy"]
 
 
+def test_what_was_finished_is_saved_when_the_server_fails(run, monkeypatch):
+    from riverrun.streaming.client import ClientError
+    from riverrun.streaming.events import Final
+
+    def failing(server, blocks, rate, captions, segments, **start):
+        assert (server, rate, start["translate_to"], start["policy"]) == ("ws://speech.example/v1/stream", 8000, "de", "wait-k")
+        segments.append(Final(0, "one two"))
+        raise ClientError("too-long", "a stream may have 2 s of audio")
+
+    monkeypatch.setattr("riverrun.cli.listen.hear_remotely", failing)
+    soundfile.write("talk.wav", np.zeros(100), 8000)
+    options = ["--server", "speech.example", "--to", "de", "--policy", "wait-k", "--save", "said.txt"]
+    assert run("listen", "-d", "file:talk.wav", *options) == (2, "", "riverrun: a stream may have 2 s of audio\n")
+    assert Path("said.txt").read_text() == "one two\n"
+
+
 def test_list_of_microphones(run, portaudio):
     portaudio("Built-in", "Headset", default=2)
     assert run("listen", "--devices")[1] == "    1  Built-in  (2 channels, 16000 Hz)\n*   2  Headset  (2 channels, 16000 Hz)\n"

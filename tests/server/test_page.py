@@ -342,6 +342,14 @@ def test_what_goes_wrong_is_said(model: SpeechModel, browser: Chromium, recordin
                 await other.until(DONE)
             await page.until(DONE)
             assert await page.run(FINALS) and not page.console
+            cut = "finals.lastChild.lastChild.textContent"
+            before = len(await page.run(FINALS))
+            await page.run("microphone.click()")
+            await page.until("tail.textContent.length > 3")
+            (connection,) = app.state.hub.connections
+            connection._aborted.get_loop().call_soon_threadsafe(connection.abort, "failed", "the model has failed")
+            await page.until(f"{IDLE} && {trouble} === 'The model has failed.'")
+            assert len(await page.run(FINALS)) == before + 1 and len(await page.run(cut)) > 3  # what stood there stays
             for error, said in {
                 "NotAllowedError": "The browser may not use the microphone. Allow it in the address bar",
                 "NotFoundError": "There is no microphone. Plug one in, or open a recording.",

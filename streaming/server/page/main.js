@@ -21,7 +21,7 @@ const choices = new Choices(
     else problem(status ? null : "The server does not answer.");
   },
 );
-let current = null; // what is being heard: {kind, stream, microphone, offset, newest, delays, began}
+let current = null; // what is being heard: {kind, stream, microphone, offset, newest, delays, began, running, tail}
 let offset = 0; // seconds of streams that have ended: several follow each other
 let name = "captions"; // of files to save
 
@@ -105,14 +105,19 @@ function caption(message) {
   const final = message.type === "final";
   const words = message.words.map((word) => ({ ...shift(word), settled: final || word.emitted_ms != null }));
   readings(message);
+  current.tail = final ? null : { text: message.text, words };
   if (final) {
-    captions.finished({ ...shift(message), words });
-    timeline.finished(words);
+    finish({ ...shift(message), words });
     state(document.body.dataset.state, $("status").value, document.body.classList.contains("waiting"));
   } else {
     captions.running(message);
     timeline.running(words);
   }
+}
+
+function finish(segment) {
+  captions.finished(segment);
+  timeline.finished(segment.words);
 }
 
 // Live: how long after it was spoken a new word is on the screen, the median of the last ones. Of a file: how fast it goes.
@@ -133,12 +138,11 @@ function readings({ words }) {
 }
 
 function ended(message) {
-  const { stream, microphone } = current;
+  const { stream, microphone, tail } = current;
   microphone?.stop();
   offset += stream.samples / stream.rate;
   current = null;
-  captions.running({ text: "" });
-  timeline.running([]);
+  if (tail?.words.length) finish({ ...tail, start: tail.words[0].start, end: tail.words.at(-1).end }); // broken off: what stands there stays
   level(-60);
   state("idle", message.type === "error" ? "Stopped" : "Done");
   if (message.type === "error") refused(message);
@@ -184,12 +188,12 @@ async function read(file) {
 // End what is being heard; the last words follow. Asked once more: do not wait for them.
 function stop(why) {
   const { stream, microphone } = current;
+  if (why) problem(why);
   if (stream.finishing || !stream.resumeToken) return stream.abandon();
   microphone?.stop();
   level(-60);
   state("ending", "Waiting for the last words");
   stream.finish();
-  if (why) problem(why);
 }
 
 function guarded(work) {
