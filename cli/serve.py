@@ -19,7 +19,7 @@ from .options import Beam, Device, Search, SearchOption
 
 if TYPE_CHECKING:
     from riverrun.streaming import Recognizer
-    from riverrun.streaming.server import ServedModel, SessionStore
+    from riverrun.streaming.server import Engine, ServedModel, SessionStore
     from riverrun.streaming.server.config import Variant
 
 #: A pause that ends a segment of a translated stream, in seconds.
@@ -92,26 +92,44 @@ def serve(
         raise UsageError(f"without --token-file anyone who reaches {host} could use this server; give one, or leave --host out")
     tokens = server.Tokens.from_file(token_file) if token_file else None
     snapshots = _store(store)
-    import torch
-
-    from riverrun.speech.audio import Resampler, open_audio
     from riverrun.streaming.scheduler import SchedulerConfig
 
-    if threads:
-        torch.set_num_threads(threads)
     scheduler = SchedulerConfig(max_streams=max_streams, shed=shed.value)
     if not calibrate:
         scheduler = replace(scheduler, utilisation=float("inf"))
     config = server.ServerConfig(scheduler, drain_s=drain, idle_s=idle, save_s=save_every, vad=vad, log_text=log_text)
-    engine = server.Engine(
-        served([load_any(name, device) for name in models], search.value, beam, latency),
+    runs = engine(models, device, search.value, beam, latency, threads)
+    app = server.create_app(runs, config, tokens, snapshots)
+    listening = server.Listening(config.message_bytes, _text(tls_cert), _text(tls_key))
+    server.serve(app, host, port, listening, acceptors)
+
+
+def engine(
+    models: Sequence[str] = ("default",),
+    device: str = "cpu",
+    search: str = "greedy",
+    beam: int = 4,
+    latencies: Sequence[int] = (),
+    threads: int | None = None,
+) -> Engine:
+    """What a server runs, and a replica of `riverrun.streaming.deploy`: models by name; the arguments are options of the command.
+
+    Raises:
+        UsageError: there is no such model, device or latency.
+    """
+    import torch
+
+    from riverrun.speech.audio import Resampler, open_audio
+    from riverrun.streaming.server import Engine
+
+    if threads:
+        torch.set_num_threads(threads)
+    return Engine(
+        served([load_any(name, device) for name in models], search, beam, latencies),
         Resampler,
         lambda recording, rate: open_audio(recording).blocks(sample_rate=rate),
         {name: FORMATS[name].render for name in ("srt", "vtt")},
     )
-    app = server.create_app(engine, config, tokens, snapshots)
-    listening = server.Listening(config.message_bytes, _text(tls_cert), _text(tls_key))
-    server.serve(app, host, port, listening, acceptors)
 
 
 def server_package() -> Any:

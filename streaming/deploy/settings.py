@@ -39,7 +39,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    engine: str = "riverrun.cli.deploy:engine"
+    engine: str = "riverrun.cli.serve:engine"
     options: dict[str, Any] = {}
     store: str | None = None
     token_file: str | None = None

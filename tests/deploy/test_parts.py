@@ -14,8 +14,8 @@ from ray.serve.schema import ServeDeploySchema
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from riverrun.cli.deploy import engine
 from riverrun.cli.main import app
+from riverrun.cli.serve import engine
 from riverrun.streaming.client import AsyncClient
 from riverrun.streaming.deploy import Settings
 from riverrun.streaming.deploy.gateway import KEY, Gateway, ask

@@ -82,7 +82,8 @@ export class Choices {
     fill("language", languages.map((code) => [code, language(code)]), this.saved.language, 2);
     fill("translate", [...untranslated, ...translation.map((code) => [code, language(code)])], this.saved.translate, 2);
     const to = $("translate").value;
-    fill("policy", to ? policies.map((each) => [each, each]) : [], this.saved.policy ?? policy, 2);
+    const suited = ["", policy ? `${policy}, as suits the model` : "as suits the model"];
+    fill("policy", to ? [suited, ...policies.map((each) => [each, each])] : [], this.saved.policy, 2);
     fill("delay-choice", latencies_ms.map((ms) => [String(ms), `${ms} ms`]), this.saved.latency ?? String(latency_ms), 2);
     this.written = to || $("language").value || languages[0] || "";
     const ms = $("delay-choice").value || latency_ms;
