@@ -25,8 +25,13 @@ class Replica:
 
     async def __init__(self, settings: Settings, key: str):  # type: ignore[misc]  # Ray Serve awaits it
         scheduler = SchedulerConfig(max_streams=settings.max_streams, utilisation=settings.utilisation)
-        limits = {"message_bytes": settings.message_bytes, "upload_bytes": settings.upload_bytes}
-        config = ServerConfig(scheduler, save_s=settings.save_s, keep_s=settings.keep_s, **limits)
+        config = ServerConfig(
+            scheduler,
+            message_bytes=settings.message_bytes,
+            upload_bytes=settings.upload_bytes,
+            save_s=settings.save_s,
+            keep_s=settings.keep_s,
+        )
         tokens = Tokens.from_file(settings.token_file) if settings.token_file else None
         store = RedisStore(settings.store) if settings.store else None
         engine = await asyncio.to_thread(_engine, settings)
