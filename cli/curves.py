@@ -82,10 +82,17 @@ def as_markdown(document: Mapping[str, Any], picture: str | None) -> str:
         picture: a link to the curves.
     """
     audio = document["audio_seconds"] / max(document["recordings"], 1)
+    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+    chunk = f"{document['latency_ms']} ms" if isinstance(document["latency_ms"], int) else document["latency_ms"] or "the model's own"
     lines = [
-        f"{document['recordings']:,} recordings of {audio:.1f} s on average, `{document['model']}`, beam {document['beam']}, on "
-        f"{document['device']}. Intervals: 95 %, bootstrap over recordings. Latencies in ms; *queue* counts computing as it would be, "
-        "*additive* as public tools add it up.",
+        "# Quality and latency of simultaneous translation",
+        "",
+        f"`{document['model']}` on `{Path(document['manifest']).name}`: {document['recordings']:,} recordings of {audio:.1f} s on average; "
+        f"into {document['to'] or 'its only language'}, chunk {chunk}, beam {document['beam']}. Measured on {document['date']}: {document['machine']}, "
+        f"{document['workers']} at a time, on {document['device']}; {versions}.",
+        "",
+        "Intervals: 95 %, bootstrap over recordings. Latencies in ms; *queue* counts computing as it would be, *additive* as public tools "
+        "add it up.",
         "",
         *([f"![quality against latency]({picture})", ""] if picture else []),
         "| policy | setting | BLEU | chrF | LAAL | AL | AP | DAL | LAAL, queue | LAAL, additive | erasure | real-time factor |",

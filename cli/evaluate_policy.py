@@ -141,6 +141,7 @@ def _report(
         "beam": wanted.beam,
         "device": wanted.device,
         "workers": asked.workers,
+        **_circumstances(wanted.device),
     }
     shown = [given_options(setting.policy, setting.options) for setting in settings]
     document = report(about, settings, shown, Data(kept, [done[r.id] for r in kept], runner.language or "", runner.unit), failed)
@@ -157,6 +158,26 @@ def _report(
         print(encoded)
     else:
         show(document)
+
+
+def _circumstances(device: str) -> dict[str, Any]:
+    """When and on what something was measured."""
+    import os
+    import platform
+    from datetime import date
+    from importlib.metadata import version
+
+    import torch
+
+    machine = platform.processor() or platform.machine()
+    facts = Path("/proc/cpuinfo")
+    if facts.is_file():
+        names = [line.partition(":")[2].strip() for line in facts.read_text().splitlines() if line.startswith("model name")]
+        machine = names[0] if names else machine
+    if device.startswith("cuda"):
+        machine = f"{torch.cuda.get_device_name(device)}, {machine}"
+    versions = {"riverrun": version("riverrun"), "torch": torch.__version__, "python": platform.python_version()}
+    return {"date": date.today().isoformat(), "machine": f"{machine}, {os.cpu_count()} cores", "versions": versions}
 
 
 def read_recordings(manifest: Path, to: str | None) -> list[Recording]:

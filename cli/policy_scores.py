@@ -2,7 +2,7 @@
 
 The JSON form, version 1 (keys are only ever added within a version; latencies in ms, but AP, which is a proportion)::
 
-    {"version": 1, "model", "manifest", "to", "latency_ms", "decide_ms", "beam", "device", "workers",
+    {"version": 1, "model", "manifest", "to", "latency_ms", "decide_ms", "beam", "device", "workers", "date", "machine", "versions": {…},
      "recordings": N, "audio_seconds", "processing_seconds",
      "bleu_signature", "chrf_signature",                             sacrebleu's
      "settings": [
@@ -119,7 +119,7 @@ class Data:
 def report(
     about: Mapping[str, Any], settings: Sequence[Setting], shown: Sequence[Mapping[str, Any]], data: Data, failed: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The report in its JSON form; ``about`` are the keys from ``model`` to ``workers``, ``shown`` each setting's options."""
+    """The report in its JSON form; ``about`` are the keys from ``model`` to ``versions``, ``shown`` each setting's options."""
     size = len(data.runs)
     draw = np.random.default_rng(0)
     draws = draw.multinomial(size, np.full(size, 1 / size), RESAMPLES)
