@@ -142,6 +142,10 @@ def main() -> None:
     samples = np.load(Path(about["samples"]), allow_pickle=False)
     import uvicorn
 
+    from riverrun.streaming.server.listening import allow_many_files
+
+    allow_many_files()
+
     async def work() -> None:
         await _obey(Clients(about["url"], samples, about["utterance"], about["piece"], about["start"], about["seed"]))
 

@@ -100,7 +100,7 @@ def serve(
     config = server.ServerConfig(scheduler, drain_s=drain, idle_s=idle, save_s=save_every, vad=vad, log_text=log_text)
     runs = engine(models, device, search.value, beam, latency, threads)
     app = server.create_app(runs, config, tokens, snapshots)
-    listening = server.Listening(config.message_bytes, _text(tls_cert), _text(tls_key))
+    listening = server.Listening(config.message_bytes, tls_cert=_text(tls_cert), tls_key=_text(tls_key))
     server.serve(app, host, port, listening, acceptors)
 
 

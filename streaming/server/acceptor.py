@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from .listening import Listening
+from .listening import Listening, allow_many_files, log_errors_as_json
 from .multiplex import Kind, Link, Message, Pipe, dump
 
 _PARTS = ("type", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path", "headers", "client", "server")
@@ -78,5 +78,7 @@ async def _accept(about: dict[str, Any]) -> None:
 def main() -> None:
     """Arguments: one JSON object with the descriptors ``link`` and ``bound``, and ``listening``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the first process sees to the others
+    log_errors_as_json()
+    allow_many_files()
     with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:  # uvloop's, where there is one
         runner.run(_accept(json.loads(sys.argv[1])))

@@ -171,8 +171,11 @@ class Hub:
             now = time.monotonic()
             self.late_s = max(now - before - _WATCH_S, 0.0)
             self.metrics.loop.observe(self.late_s)
-            for connection in list(self.connections):
-                connection.watch(now)
+            self._watch_connections(now)
+
+    def _watch_connections(self, now: float) -> None:
+        for connection in list(self.connections):
+            connection.watch(now)
 
     def front(self, sample_rate: int, wanted: int) -> Front | None:
         """A resampler, where one is needed.

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from .acceptors import Acceptors
 from .hub import Hub, log
-from .listening import Listening
+from .listening import Listening, allow_many_files, log_errors_as_json
 
 #: Seconds after which the model's thread lets the event loop run, if that has something to do; Python's own 5 ms add up.
 _SWITCH_S = 0.0005
@@ -84,6 +84,8 @@ def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 8000, listening: Li
     except OSError as error:
         raise ServeError(f"the TLS certificate or its key cannot be used: {error.strerror or error}") from None
     _log_to_stderr()
+    log_errors_as_json()
+    allow_many_files()
     sys.setswitchinterval(_SWITCH_S)
     with ExitStack() as stack:
         bound = [stack.enter_context(_bound(host, port, shared=acceptors > 1))]

@@ -45,6 +45,8 @@ from .protocol import (
     parse_client,
 )
 
+#: Errors after which a stream cannot go on, whoever resumes it.
+_SPOILT = frozenset({"bad-message", "bad-audio", "too-large", "too-long", "unsupported"})
 #: Final messages that are kept for a client that resumes: more than fit into any network's buffers.
 _KEPT = 256
 
@@ -252,7 +254,9 @@ class Session(Connection):
         await self._message(Finished())
 
     async def refuse(self, code: str, message: str) -> None:
-        """Say why."""
+        """Say why. A stream that its client has spoilt is not kept."""
+        if code in _SPOILT and hasattr(self, "_resume_token"):
+            await self.hub.store.delete(self._resume_token)
         await self.send(Error(code=code, message=message).model_dump_json())
 
     async def left(self, code: int) -> None:

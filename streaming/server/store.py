@@ -24,17 +24,24 @@ class SessionStore(Protocol):
 
 
 class MemoryStore:
-    """In this process: survives connections, not the server."""
+    """In this process: survives connections, not the server.
 
-    def __init__(self) -> None:
-        self._kept: dict[str, tuple[float, bytes]] = {}
+    Args:
+        most_bytes: kept at a time; beyond it, what was kept longest goes first.
+    """
+
+    def __init__(self, most_bytes: int = 4 << 30) -> None:
+        self._most, self._bytes = most_bytes, 0
+        self._kept: dict[str, tuple[float, bytes]] = {}  # in the order in which they were saved
 
     async def save(self, token: str, data: bytes, keep_s: float) -> None:
         """See `SessionStore`."""
         now = time.monotonic()
+        await self.delete(token)
         self._kept[_key(token)] = (now + keep_s, data)
-        for key in [key for key, (until, _) in self._kept.items() if until < now]:
-            del self._kept[key]
+        self._bytes += len(data)
+        while self._kept and (self._bytes > self._most or next(iter(self._kept.values()))[0] < now):
+            self._forget(next(iter(self._kept)))
 
     async def load(self, token: str) -> bytes | None:
         """See `SessionStore`."""
@@ -43,10 +50,14 @@ class MemoryStore:
 
     async def delete(self, token: str) -> None:
         """See `SessionStore`."""
-        self._kept.pop(_key(token), None)
+        self._forget(_key(token))
 
     async def close(self) -> None:
         """See `SessionStore`."""
+
+    def _forget(self, key: str) -> None:
+        _, data = self._kept.pop(key, (0.0, b""))
+        self._bytes -= len(data)
 
 
 class RedisStore:

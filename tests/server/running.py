@@ -21,7 +21,7 @@ from riverrun.cli.serve import served
 from riverrun.speech.audio import Resampler, open_audio
 from riverrun.speech.model import SpeechModel
 from riverrun.streaming import Event, Final, Partial
-from riverrun.streaming.server import Engine
+from riverrun.streaming.server import Engine, Listening
 
 
 def engine_of(model: SpeechModel) -> Engine:
@@ -38,17 +38,15 @@ def running(app: FastAPI, message_bytes: int = 1 << 20) -> Iterator[str]:
     """Run the application in a thread; gives HOST:PORT."""
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app,
-        ws="websockets-sansio",
-        ws_max_size=message_bytes,
-        ws_ping_interval=None,
-        ws_per_message_deflate=False,
-        log_level="error",
-        timeout_graceful_shutdown=2,
-    )
+    config = Listening(message_bytes, head_s=1.0, body_s=3.0, close_s=0.5).config(app)
+    config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([bound])))
+
+    async def serve() -> None:
+        app.state.loop = asyncio.get_running_loop()
+        await server.serve([bound])
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
         while not server.started and thread.is_alive():

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -79,64 +78,6 @@ def test_words_of_a_stream_and_the_shape_of_its_messages(model: SpeechModel, add
     )
 
 
-@pytest.mark.parametrize(
-    ("code", "messages"),
-    [
-        ("bad-message", ["no json"]),
-        ("bad-message", ['{"type": "start", "surprise": 1}']),
-        ("bad-message", ['{"type": "start", "sample_rate": 1e99}']),
-        ("bad-message", ['{"type": "start", "sample_rate": NaN}']),
-        ("bad-message", ["[" * 100000]),
-        ("bad-message", ['{"type": "flush", "id": "x"}']),
-        ("bad-message", [b"\0\0"]),
-        ("bad-message", ['{"type": "start"}', '{"type": "start"}']),
-        ("bad-message", ['{"type": "start"}', '{"type": "finish"}', b"\0\0"]),
-        ("bad-message", ['{"type": "start"}', "text where audio is due"]),
-        ("bad-audio", ['{"type": "start"}', b"\0"]),
-        ("bad-audio", ['{"type": "start", "encoding": "pcm_f32le"}', struct.pack("<f", float("nan"))]),
-        ("bad-message", ['{"type": "start", "encoding": "mp3"}']),
-        ("bad-message", ['{"type": "start", "policy_options": {"k": 3}}']),
-        ("bad-audio", ['{"type": "start", "encoding": "opus", "sample_rate": 48000}', b"\xff" * 50]),
-        ("unsupported", ['{"type": "start", "encoding": "opus"}']),
-        ("unsupported", ['{"type": "start", "policy": "wait-k"}']),
-        ("unsupported", ['{"type": "start", "model": "../../etc/passwd"}']),
-        ("unsupported", ['{"type": "start", "latency_ms": 7}']),
-        ("unsupported", ['{"type": "start", "language": "tlh"}']),
-        ("unsupported", ['{"type": "start", "hotwords": ["riverrun"]}']),
-        ("unsupported", ['{"type": "start", "translate_to": "de"}']),
-        ("resume-unknown", ['{"type": "start", "resume": {"token": "0123456789abcdef"}}']),
-        ("idle", []),
-        ("idle", ['{"type": "start"}']),
-        ("too-long", ['{"type": "start", "sample_rate": 1000}', bytes(50000)]),
-    ],
-)
-def test_errors_have_codes_and_touch_no_other_stream(model: SpeechModel, address: str, code: str, messages: list[str | bytes]) -> None:
-    audio = noise(1.5, 2)
-
-    async def main() -> tuple[list, list[dict]]:
-        async with AsyncClient(f"ws://{address}/v1/stream") as good, opened(address) as socket:
-
-            async def speak() -> None:
-                for i in range(0, len(audio), 2000):
-                    await good.send(audio[i : i + 2000])
-                    await asyncio.sleep(0.1)
-
-            speaking = asyncio.create_task(speak())
-            await asyncio.sleep(0.05)
-            for message in messages:
-                await socket.send(message)
-            said = await rest(socket)
-            await speaking
-            await good.finish()
-            return [event async for event in good], said
-
-    events, said = asyncio.run(main())
-    assert said[-1]["type"] == "error"
-    assert said[-1]["code"] == code
-    assert "passwd" not in said[-1]["message"]
-    assert durable(events) == alone(model, audio)
-
-
 def test_pings_do_not_keep_an_idle_stream(address: str) -> None:
     async def main() -> float:
         async with opened(address) as socket:
@@ -156,48 +97,6 @@ def test_pings_do_not_keep_an_idle_stream(address: str) -> None:
             return asyncio.get_running_loop().time() - began
 
     assert 0.9 < asyncio.run(main()) < 4
-
-
-def test_a_message_too_large_ends_the_stream(address: str) -> None:
-    async def main() -> int | None:
-        async with opened(address) as socket:
-            await started(socket)
-            await socket.send(bytes(200001))
-            await rest(socket)
-            return socket.close_code
-
-    assert asyncio.run(main()) == 1009
-
-
-JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
-FIELDS = st.dictionaries(st.sampled_from([*p.Start.model_fields, "id", "seq", "x"]), JSON | st.integers())
-MESSAGES = (
-    st.binary(max_size=64)
-    | st.text()
-    | st.builds(
-        lambda kind, fields: json.dumps({**fields, "type": kind}), st.sampled_from(["start", "flush", "finish", "error", ""]), FIELDS
-    )
-)
-
-
-@settings(max_examples=15, deadline=None)
-@given(messages=st.lists(MESSAGES, max_size=6), proper=st.booleans())
-def test_whatever_comes_the_server_answers_in_its_own_words(address: str, messages: list[str | bytes], proper: bool) -> None:
-    async def main() -> None:
-        async with opened(address) as socket:
-            try:
-                if proper:
-                    await started(socket)
-                for message in [*messages, '{"type": "finish"}', '{"type": "finish"}']:
-                    await socket.send(message if isinstance(message, bytes) else message.encode("utf-8", "replace").decode())
-            except ConnectionClosed:
-                pass
-            for message in await rest(socket):
-                p.parse_server(json.dumps(message))
-            assert socket.close_code != 1011
-
-    asyncio.run(main())
-    assert httpx.get(f"http://{address}/healthz").status_code == 200
 
 
 def test_tokens_and_how_many_streams_they_may_have(model: SpeechModel) -> None:
