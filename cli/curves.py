@@ -87,9 +87,9 @@ def as_markdown(document: Mapping[str, Any], picture: str | None) -> str:
     lines = [
         "# Quality and latency of simultaneous translation",
         "",
-        f"`{document['model']}` on `{Path(document['manifest']).name}`: {document['recordings']:,} recordings of {audio:.1f} s on average; "
-        f"into {document['to'] or 'its only language'}, chunk {chunk}, beam {document['beam']}. Measured on {document['date']}: {document['machine']}, "
-        f"{document['workers']} at a time, on {document['device']}; {versions}.",
+        f"`{document['model']}` into {document['to'] or 'its only language'} on `{Path(document['manifest']).name}`: "
+        f"{document['recordings']:,} recordings of {audio:.1f} s on average; chunk {chunk}, beam {document['beam']}. "
+        f"Measured on {document['date']}: {document['machine']}, {document['workers']} at a time, on {document['device']}; {versions}.",
         "",
         "Intervals: 95 %, bootstrap over recordings. Latencies in ms; *queue* counts computing as it would be, *additive* as public tools "
         "add it up.",

@@ -15,9 +15,11 @@ import soundfile
 from riverrun.cli import policies
 from riverrun.cli.trace import TracedTranslator
 from riverrun.speech.bundle import BundleError
+from riverrun.speech.model import load as load_really
 from riverrun.streaming import Stream
 from riverrun.streaming.policies import POLICIES, parse_policy
 
+from ..speech import huggingface_tiny
 from ..streaming.fake_translator import FakeModel, speak
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +155,27 @@ def test_without_a_translator(run, monkeypatch):
     assert "no installed model translates into 'fr': they translate into de; name another" in run("translate", "a.wav", "--to", "fr")[2]
     monkeypatch.setattr("riverrun.speech.load", lambda name, device: FakeTranslation() if name == "en-de" else None, raising=False)
     assert run("translate", "a.wav", "--to", "de")[:2] == (0, DE)
+
+
+def test_checkpoints_translate_and_transcribe(run, monkeypatch, tmp_path):
+    monkeypatch.setattr("riverrun.speech.load", load_really, raising=False)
+    record("a.wav")
+    hears, canary = (f"hf:{make(tmp_path / make.__name__)}" for make in (huggingface_tiny.moonshine, huggingface_tiny.canary))
+    code, out, err = run("transcribe", "a.wav", "-m", hears, "-l", "400", "-f", "json")
+    words = json.loads(out)["segments"][0]["words"]
+    assert (code, err) == (0, "") and len(words) > 3
+    assert run("translate", "a.wav", "-m", canary, "--to", "fr", "--from", "de", "--policy", "edatt")[::2] == (0, "")
+    assert run("transcribe", "a.wav", "-m", canary, "-l", "5")[::2] == (
+        2,
+        f"riverrun: model {canary}: decisions every 5 ms: give at least 20 milliseconds\n",
+    )
+    assert run("translate", "a.wav", "-m", canary, "--to", "es")[2] == (
+        "riverrun: this model does not translate into 'es': it translates into fr, de, en\n"
+    )
+    assert run("translate", "a.wav", "-m", "hf:nowhere")[2] == (
+        "riverrun: hf:nowhere: no such folder, and no repository, which would be hf:owner/name\n"
+    )
+    assert json.loads(run("models", "info", canary, "--json")[1])["target_languages"] == ["fr", "de", "en"]
 
 
 def test_names_are_those_of_the_policies():

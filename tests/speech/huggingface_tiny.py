@@ -8,6 +8,7 @@ import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+transformers.utils.logging.disable_progress_bar()
 TEXT = "der hund läuft schnell über die straße , und ein kind sieht ihm nach . ja nein auf wieder sehen"
 WORDS = TEXT.split()
 PIECES = sorted({part for word in WORDS for part in ("▁" + word, word[:2], word[2:]) if part})
