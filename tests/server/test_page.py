@@ -373,7 +373,7 @@ def test_the_page_without_a_pointer(address: str, browser: Chromium) -> None:
                 order.append(await page.run("document.activeElement.id"))
             assert order == ["settings", "captions", "scroll", "file", "microphone"]
             await page.press(" ")
-            await page.until(f"{LIVE} && document.activeElement.getAttribute('aria-pressed') === 'true'")
+            await page.until(f"{LIVE} && document.activeElement.ariaLabel === 'Stop listening'")
             await page.press("Enter")
             await page.until(DONE)
             tree = (await page.call("Accessibility.getFullAXTree"))["nodes"]

@@ -28,6 +28,7 @@ export class Choices {
     });
     $("choices").addEventListener("submit", (event) => event.preventDefault());
     $("choices").addEventListener("toggle", ({ newState }) => newState === "open" && this.devices());
+    this.devices();
   }
 
   get token() {
@@ -84,7 +85,7 @@ export class Choices {
     const to = $("translate").value;
     const suited = ["", policy ? `${policy}, as suits the model` : "as suits the model"];
     fill("policy", to ? [suited, ...policies.map((each) => [each, each])] : [], this.saved.policy, 2);
-    fill("delay-choice", latencies_ms.map((ms) => [String(ms), `${ms} ms`]), this.saved.latency ?? String(latency_ms), 2);
+    fill("delay-choice", latencies_ms.map((ms) => [String(ms), `${ms} ms`]), this.saved.latency, 2, String(latency_ms));
     this.written = to || $("language").value || languages[0] || "";
     const ms = $("delay-choice").value || latency_ms;
     const heard = languages.length > 1 && language($("language").value);
@@ -98,11 +99,11 @@ export class Choices {
   }
 }
 
-// Options of a select; its label is hidden where there is nothing to choose.
-function fill(id, options, wanted, least) {
+// Options of a select: `wanted` is chosen if it is there, else `usual`, else the first. Where there is nothing to choose, it is hidden.
+function fill(id, options, wanted, least, usual) {
   const select = $(id);
   select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
-  if (options.some(([value]) => value === wanted)) select.value = wanted;
+  select.value = [wanted, usual, options[0]?.[0]].find((value) => options.some(([each]) => each === value)) ?? "";
   select.closest("label").hidden = options.length < least;
 }
 

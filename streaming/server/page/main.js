@@ -30,8 +30,6 @@ function state(value, text, waiting = false) {
   document.body.dataset.state = value;
   document.body.classList.toggle("waiting", waiting);
   $("status").value = text;
-  const live = value === "live" || value === "starting";
-  $("microphone").ariaPressed = String(live);
   $("microphone").ariaLabel = { starting: "Stop", live: "Stop listening", reading: "Stop reading", ending: "Stop waiting" }[value] ?? "Listen to the microphone";
   $("file").disabled = value !== "idle";
   $("open").classList.toggle("disabled", value !== "idle");
