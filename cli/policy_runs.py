@@ -124,7 +124,7 @@ class Runner:
         recalls: dict[int, Recall] = {}
         outcomes = []
         for model, policy in self.policies:
-            recall = recalls.setdefault(id(model), Recall(model))
+            recall = recalls.setdefault(id(model), Recall(model, self._wanted.device))
             outcomes.append(self._one(self._wanted.translator(recall, policy), recall, audio))
         return Run(recording.id, len(audio) / rate * 1000, tuple(outcomes), sum(recall.took for recall in recalls.values()))
 

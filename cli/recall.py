@@ -37,10 +37,11 @@ class Recall:
 
     Args:
         model: an `riverrun.streaming.attention_model.AttentionModel`.
+        device: where it runs.
     """
 
-    def __init__(self, model: Any):
-        self._model = model
+    def __init__(self, model: Any, device: str = "cpu"):
+        self._model, self._waits = model, device.startswith("cuda")
         self._known: OrderedDict[Hashable, tuple[Any, float]] = OrderedDict()
         self._now: Any = None  # the model's own source at the place of the running stream
         self.spent = self.took = 0.0
@@ -95,7 +96,7 @@ class Recall:
         if key not in self._known:
             began = time.perf_counter()
             value = compute()
-            if torch.cuda.is_available():
+            if self._waits:
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - began
             self.took += seconds

@@ -134,6 +134,19 @@ def test_packed_corpora_and_failures(evaluate, tmp_path):
     )
 
 
+def test_what_was_done_before_ctrl_c_is_reported(evaluate, monkeypatch):
+    run = Runner.run
+
+    def stop(runner, recording):
+        if recording.id == "c":
+            raise KeyboardInterrupt
+        return run(runner, recording)
+
+    monkeypatch.setattr(Runner, "run", stop)
+    code, out, err = evaluate("--policy", "alignatt", "--json")
+    assert (code, err) == (130, "riverrun: stopped; 2 of 3 recordings scored\n") and json.loads(out)["recordings"] == 2
+
+
 @pytest.mark.parametrize("policy", [*POLICIES, "streamatt:size=2", "wait-k:words=ctc"])
 def test_what_is_remembered_is_what_would_be_said_again(policy):
     model = FakeModel(most_frames=120)

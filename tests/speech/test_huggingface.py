@@ -247,6 +247,14 @@ def test_a_stream_longer_than_the_model_holds_goes_on_by_streamatt(models):
     assert stream.finish() and len(sizes) == 1
 
 
+def test_a_text_longer_than_the_decoder_reads_is_continued_from_its_end(models):
+    model, audio = models("whisper").attention_model(source="de"), noise(1.0, 8)
+    source = heard(model, audio)
+    tokens = [i for i in range(80) if not model.tokens.forbidden[i]][:70]
+    found, short = (model.generate(source, [0], [prefix], "en")[0] for prefix in (tokens, tokens[-28:]))
+    assert found.tokens == short.tokens and torch.equal(found.attention, short.attention) and 5 < len(found.tokens) <= 28
+
+
 def test_whisper_tells_the_language_and_translates_only_what_is_foreign(models):
     parts, audio = models("whisper").parts, noise(1.0, 5)
     model = models("whisper").attention_model()
