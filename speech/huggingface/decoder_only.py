@@ -94,9 +94,11 @@ class SpeechLanguageModel(RingSource, Writer):
                 cache.crop(-beyond)
         labels = torch.tensor([[*given, *new][behind:]], device=self.device)
         out = self.network(input_ids=labels, cache=cache, use_cache=True, output_attentions=True)
-        if not out.attentions or any(layer is None for layer in out.attentions):
+        if not out.attentions or any(weights is None for weights in out.attentions):
             raise HuggingFaceError(f'{self.name} returned no self-attention: its attention must run as "eager" ("sdpa" keeps none)')
-        mean = torch.stack([layer[0, :, :, heard[0] : heard[0] + frames].float().mean(0) for layer in out.attentions]).mean(0)
+        layer = self.settings.layer
+        layers = out.attentions if layer is None else out.attentions[layer - 1 : layer]
+        mean = torch.stack([weights[0, :, :, heard[0] : heard[0] + frames].float().mean(0) for weights in layers]).mean(0)
         rows = standardise(mean) if self.settings.standardised else mean
         before = len(given) - behind
         return continuation_rows(rows, before, len(new)), continuation_rows(out.logits[0], before, len(new))

@@ -37,7 +37,7 @@ class Writer(ABC):
         settings: how to use them.
 
     Raises:
-        HuggingFaceError: the network's attention is not eager, so that it would not tell where it looks.
+        HuggingFaceError: the network's attention is not eager, so that it would not tell where it looks, or it lacks the layer.
     """
 
     attends = True
@@ -53,6 +53,8 @@ class Writer(ABC):
             )
         self.name, self.network, self.settings = parts.name, parts.network, settings
         self.device: torch.device = parts.network.device
+        if settings.layer is not None and not 1 <= settings.layer <= self._layers():
+            raise HuggingFaceError(f"{self.name} has no decoder layer {settings.layer}: choose one of 1 to {self._layers()}")
         self.ends = self._ends(parts)
         self.tokens = Tokens(parts.tokenizer, self._outputs(), self.ends)
         also = torch.zeros(self._outputs(), dtype=torch.bool)
@@ -65,6 +67,12 @@ class Writer(ABC):
         ends = parts.network.generation_config.eos_token_id
         ends = decoder_config(parts.network).eos_token_id if ends is None else ends
         return list(ends) if isinstance(ends, list | tuple) else [ends]
+
+    def _layers(self) -> int:
+        """Layers of the decoder."""
+        config = decoder_config(self.network)
+        layers: int = getattr(config, "decoder_layers", None) or config.num_hidden_layers
+        return layers
 
     def _outputs(self) -> int:
         """Labels that the network scores."""
@@ -130,16 +138,7 @@ class EncoderDecoder(Writer):
 
     def __init__(self, parts: Parts, settings: Settings):
         super().__init__(parts, settings)
-        layers = self._layers()
-        if settings.layer is not None and not 1 <= settings.layer <= layers:
-            raise HuggingFaceError(f"{self.name} has no decoder layer {settings.layer}: choose one of 1 to {layers}")
-        self.layer = settings.layer or max(round(layers * 2 / 3), 1)  # the 4th of 6, as in the papers
-
-    def _layers(self) -> int:
-        """Layers of the decoder."""
-        config = decoder_config(self.network)
-        layers: int = getattr(config, "decoder_layers", None) or config.num_hidden_layers
-        return layers
+        self.layer = settings.layer or max(round(self._layers() * 2 / 3), 1)  # the 4th of 6, as in the papers
 
     @abstractmethod
     def encode(self, source: Any, slot: int) -> tuple[Any, Tensor | None, int]:

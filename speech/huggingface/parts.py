@@ -47,7 +47,8 @@ class Settings:
         chunk_ms: source between two decisions at least, which is rounded up to whole frames; infinite: as much as the model allows.
         seconds: of source that a stream holds at most.
         beam: hypotheses of the search.
-        layer: decoder layer, counted from 1, whose attention policies see; None: at two thirds of the depth, or the model's own heads.
+        layer: decoder layer, counted from 1, whose attention policies see; None: the one at two thirds of the depth, Whisper's own heads,
+            or all layers of a speech language model.
         standardised: of models whose attention is to be standardised for alignment (Whisper, speech language models): whether it is.
             EDAtt, which sums attention, wants it as it is.
 

@@ -161,6 +161,9 @@ def test_a_language_model_looks_where_a_whole_pass_over_its_prompt_looks(models,
     rows = (mean - mean.mean(0)) / mean.std(0, correction=0)
     start = len(prompt) + len(prefix) - 1
     torch.testing.assert_close(found.attention, rows[start - places[-1] - 1 :][: len(found.tokens)], atol=3e-4, rtol=1e-3)
+    one = models(kind).attention_model(source="en", layer=2, standardised=False).generate(source, [0], [prefix], "de")[0]
+    plain = out.attentions[1][0, :, start : start + len(one.tokens), places[0] : places[0] + frames].mean(0)
+    torch.testing.assert_close(one.attention, plain, atol=1e-5, rtol=1e-4)
     ends = network.generation_config.eos_token_id
     logits = out.logits[0, start:-1].clone()
     if isinstance(ends, list):
