@@ -1,6 +1,6 @@
 """The Ray Serve application."""
 
-from __future__ import annotations
+# Annotations are evaluated, not postponed: Ray Serve makes `Settings` of a configuration's arguments by the annotation itself.
 
 import secrets
 from typing import Any

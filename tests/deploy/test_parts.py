@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 from riverrun.cli.main import app
 from riverrun.cli.serve import engine
 from riverrun.streaming.client import AsyncClient
-from riverrun.streaming.deploy import Settings
+from riverrun.streaming.deploy import Settings, application
 from riverrun.streaming.deploy.gateway import KEY, Gateway, ask
 from riverrun.streaming.deploy.homes import HomeRouter, home_of, named
 from riverrun.streaming.server import create_app
@@ -140,6 +140,8 @@ def test_the_configuration_of_a_cluster() -> None:
     config = yaml.safe_load((FOLDER / "riverrun.yaml").read_text())
     (ours,) = ServeDeploySchema(**config).applications
     assert ours.import_path == "riverrun.streaming.deploy:application"
+    (parameter,) = inspect.signature(application).parameters.values()
+    assert parameter.annotation is Settings  # by which Ray Serve reads the arguments
     settings = Settings(**ours.args)
     inspect.signature(engine).bind(**settings.options)
     assert settings.engine == f"{engine.__module__}:{engine.__name__}"
