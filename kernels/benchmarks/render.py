@@ -1,4 +1,4 @@
-"""What was measured, as Markdown: ``python -m riverrun.kernels.benchmarks.render results.json > RESULTS.md``."""
+"""What was measured, as Markdown: ``python -m riverrun.kernels.benchmarks.render results.json [later.json …] > RESULTS.md``."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ def row_of(found: dict[str, Any]) -> Row:
     return Row(**{**found, "peers": {name: Peer(**peer) for name, peer in found.get("peers", {}).items()}})
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as a table; a row that failed says so in its last column."""
-    lines = [HEAD, ["---"] * len(HEAD)]
-    for row in rows:
+def table(rows: Sequence[Row], runs: Sequence[int] = ()) -> str:
+    """The rows as a table; a row that failed says so in its last column. ``runs``: which run each is of, for a column more."""
+    head = HEAD + ["run"] * bool(runs)
+    lines = [head, ["---"] * len(head)]
+    for place, row in enumerate(rows):
         peer = row.peer_name or "–"
         peer += f" ({row.peer.failure})" if row.peer.failure else ""
         floor = f"{_number(row.floor_ms)} {row.floor_kind}".strip()
         times = [_number(row.peer.ms), _number(row.ours_ms), floor, _number(row.to_peer), _number(row.to_floor)]
         memory = [_number(row.peer.mib), _number(row.ours_mib)]
         error = " ".join(x for x in ("" if row.error is None else f"{row.error:.1e}", row.failure.upper() * bool(row.failure)) if x)
-        lines.append([f"{row.family}: {row.name}", row.shape, _number(row.reference_ms), peer, *times, *memory, error])
+        run = [str(runs[place])] if runs else []
+        lines.append([f"{row.family}: {row.name}", row.shape, _number(row.reference_ms), peer, *times, *memory, error, *run])
     return _markdown(lines)
 
 
@@ -52,14 +54,24 @@ def tuning_table(tuned: Sequence[dict[str, Any]]) -> str:
     return _markdown(lines)
 
 
-def results(content: dict[str, Any], reasons: dict[str, str], notes: str = "") -> str:
-    """The whole of RESULTS.md."""
-    rows = [row_of(row) for row in content["rows"]]
-    machine = content["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine.items() if name not in ("gpu", "date"))
+def latest(contents: Sequence[dict[str, Any]]) -> tuple[list[Row], list[int]]:
+    """Rows of several runs, each from the last run that could time it, and which that was, from 1; in the order of the first run."""
+    found: dict[tuple[str, str, str], tuple[Row, int]] = {}
+    for run, content in enumerate(contents, 1):
+        for row in map(row_of, content["rows"]):
+            key = row.family, row.name, row.shape
+            if key not in found or row.ours_ms is not None:
+                found[key] = row, run
+    return [row for row, _ in found.values()], [run for _, run in found.values()]
+
+
+def results(contents: Sequence[dict[str, Any]], reasons: dict[str, str], notes: str = "") -> str:
+    """The whole of RESULTS.md, from the numbers of one run, or of several on which the last says most."""
+    rows, runs = latest(contents)
+    several_runs = len(contents) > 1
     parts = [
         "# Measured",
-        f"One {machine['gpu']}, {machine['date']}; {versions}.",
+        *(f"Run {n}: one {_machine(x)}" if several_runs else f"One {_machine(x)}" for n, x in enumerate(contents, 1)),
         "Made by `python -m riverrun.kernels.benchmarks --output results.json`, then `python -m riverrun.kernels.benchmarks.render"
         " results.json`:"
         " median times in milliseconds, memory above the inputs in MiB, the peer that was fastest. The floor is the larger of the bytes"
@@ -67,7 +79,7 @@ def results(content: dict[str, Any], reasons: dict[str, str], notes: str = "") -
         " large bfloat16 product; it says little of chains of dependent steps (lattice, Viterbi). Errors are relative to the definition in"
         " float64. Times are the GPU's: it is held back until a run has been launched, up to 5 ms of launches; peers that wait for the"
         " GPU, or launch for longer, are measured with that.",
-        table(rows),
+        table(rows, runs if several_runs else ()),
     ]
     several = [row for row in rows if len(row.peers) > 1]
     if several:
@@ -77,6 +89,12 @@ def results(content: dict[str, Any], reasons: dict[str, str], notes: str = "") -
     parts.append("\n".join(_lost(row, reasons) for row in lost) if lost else "Nowhere in this table.")
     parts += [notes.strip()] if notes else []
     return "\n\n".join(parts) + "\n"
+
+
+def _machine(content: dict[str, Any]) -> str:
+    machine = content["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine.items() if name not in ("gpu", "date"))
+    return f"{machine['gpu']}, {machine['date']}; {versions}."
 
 
 def _peers(rows: Iterable[Row]) -> str:
@@ -104,13 +122,13 @@ def _number(value: float | None) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print RESULTS.md of a file of numbers."""
-    if len(arguments) != 1:
-        print("give one file of numbers: python -m riverrun.kernels.benchmarks.render results.json", file=sys.stderr)
+    """Print RESULTS.md of files of numbers, the earliest first."""
+    if not arguments:
+        print("give a file of numbers: python -m riverrun.kernels.benchmarks.render results.json", file=sys.stderr)
         return 2
     reasons = json.loads(REASONS.read_text()) if REASONS.exists() else {}
     notes = NOTES.read_text() if NOTES.exists() else ""
-    sys.stdout.write(results(json.loads(Path(arguments[0]).read_text()), reasons, notes))
+    sys.stdout.write(results([json.loads(Path(path).read_text()) for path in arguments], reasons, notes))
     return 0
 
 

@@ -192,7 +192,8 @@ def keys_backward_kernel(
 
 
 #: Owned rows, rows of a step, warps and pipeline stages, forward and backward, by bytes of an element and padded width. No
-#: eight warps for 64 rows of float32: Triton 3.6 lays the three tf32 products that one is made of out differently, and sums come out wrong.
+#: eight warps for 64 rows of float32: with them (heads of 128, H100, Triton 3.6) sums came out wrong. The compiler then gives the three
+#: tf32 products that one is made of different layouts, one of them wrapped around the rows. These here stay with the older instructions.
 BLOCKS = {
     (2, 16): ((64, 64, 4, 3), (64, 64, 4, 2)),
     (2, 32): ((64, 64, 4, 3), (64, 64, 4, 2)),

@@ -99,7 +99,7 @@ def test_bad_family_and_missing_gpu_are_one_clear_line(capsys, monkeypatch):
 
 def test_table_and_results(tmp_path, monkeypatch, capsys):
     assert "| family: name | B1 | 50 | fast | 4 | 2 | 1 bytes | 2 | 2 | – | 10 | 1.0e-06 |" in render.table([ROW])
-    wrong = Row("family", "name", "B1", 1.0, failure="wrong")
+    wrong = Row("family", "name", "B2", 1.0, failure="wrong")
     assert "| 1.0e+00 WRONG |" in render.table([wrong])
     monkeypatch.setattr(run, "machine", lambda: {"date": "2026-11-24", "gpu": "none", "torch": "2.11.0"})
     run.write_json(run.Measured([ROW, LOSER, wrong], []), tmp_path / "rows.json")
@@ -115,9 +115,19 @@ def test_table_and_results(tmp_path, monkeypatch, capsys):
     assert "One none, 2026-11-24; torch 2.11.0." in text
     assert "| family: name | B1 | missing | – | – | ImportError: no module |" in text
     assert "- family: other, B1 (0.5 × only): It is bound by launches." in text
-    assert "- family: name, B1 (wrong): not explained yet." in text
+    assert "- family: name, B2 (wrong): not explained yet." in text
     assert text.endswith("not explained yet.\n\n## Whole models\n\nFaster.\n")
     assert render.main([]) == 2
+
+
+def test_a_later_run_replaces_what_it_could_time():
+    slow, late = dataclasses.replace(ROW, ours_ms=3.0), Row("family", "other", "B1", failure="out of time")
+    first, second = ({"machine": {"date": "2026-11-24", "gpu": gpu}, "rows": [dataclasses.asdict(row) for row in rows]}
+                     for gpu, rows in (("one", [slow, LOSER]), ("two", [ROW, late])))  # fmt: skip
+    assert render.latest([first, second]) == ([ROW, LOSER], [2, 1])
+    text = render.results([first, second], {})
+    assert "Run 1: one one, 2026-11-24; ." in text and "Run 2: one two, 2026-11-24; ." in text
+    assert "| 1.0e-06 | 2 |" in text
 
 
 def test_tuning_shows_the_best_first():
