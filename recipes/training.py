@@ -19,6 +19,7 @@ from .asr.corpus import Batch
 from .asr.front import features_of
 from .asr.options import Augmentation, Compilation, Contexts, Optimisation
 from .muon import Muon
+from .sharding import clip, is_sharded, local, shard, share_gradients
 
 N = TypeVar("N", bound=nn.Module)
 S = TypeVar("S", bound=Recogniser | Translator)
@@ -58,11 +59,15 @@ class AveragedModule(lightning.LightningModule, Generic[N]):
         # a short average at first, so that it never lags far behind a young model
         decay = min(self.optimisation.average, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay)
+            torch._foreach_lerp_(local(self.averaged.parameters()), local(self.model.parameters()), 1 - decay)
+
+    def on_after_backward(self) -> None:
+        if is_sharded(parameters := [parameter for _, parameter in self.learned()]):
+            share_gradients(parameters)
 
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
         """Clip to ``optimisation.clip`` (a fused optimiser does not go together with the trainer's own clipping)."""
-        self.gradient_norm = norm = torch.nn.utils.clip_grad_norm_([parameter for _, parameter in self.learned()], self.optimisation.clip)
+        self.gradient_norm = norm = clip([parameter for _, parameter in self.learned()], self.optimisation.clip)
         if optimizer.defaults.get("fused"):
             optimizer.found_inf = (~norm.isfinite()).float()  # a step that would spoil the weights is left out, on the device
         elif norm.device.type == "cpu" and not norm.isfinite():
@@ -70,15 +75,18 @@ class AveragedModule(lightning.LightningModule, Generic[N]):
         elif norm.device.type != "cpu":
             for _, parameter in self.learned():
                 if parameter.grad is not None:  # clipping has spread a NaN to all of them: no gradient, without a look from the host
-                    parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+                    local([parameter.grad])[0].nan_to_num_(0.0, 0.0, 0.0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         o = self.optimisation
-        on_gpu = next(self.model.parameters()).is_cuda
+        pieces = [p for _, p in self.learned() if is_sharded([p])]
+        rest = [p for _, p in self.learned() if not is_sharded([p])]
+        groups = [{"params": group} for group in (pieces, rest) if group]  # no kernel takes both kinds at once
+        fused = next(self.model.parameters()).is_cuda and not pieces
         optimiser: torch.optim.Optimizer = (
             Muon(self.learned(), o.peak, weight_decay=o.decay)
             if o.method == "muon"
-            else torch.optim.AdamW([p for _, p in self.learned()], o.peak, betas=(0.9, 0.98), weight_decay=o.decay, fused=on_gpu)
+            else torch.optim.AdamW(groups, o.peak, betas=(0.9, 0.98), weight_decay=o.decay, fused=fused)
         )
 
         def scale(step: int) -> float:
@@ -124,6 +132,13 @@ class SpeechModule(AveragedModule[S]):
             compilation or Compilation(),
         )
         self._measured = measured
+
+    def configure_model(self) -> None:
+        """Under a strategy with a device mesh, spread the encoder of both networks over it."""
+        if self.device_mesh is None or is_sharded(self.model.parameters()):
+            return
+        for network in (self.model, self.averaged):
+            shard(network.encoder, network.encoder.layers, self.device_mesh["data_parallel"])
 
     def compiled_layers(self) -> list[nn.Module]:
         """The layers that ``compilation.layers`` is about."""

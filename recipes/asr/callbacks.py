@@ -43,18 +43,19 @@ class KeepBundle(lightning.Callback):
             )
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: object) -> None:
-        if trainer.global_step % self.every == 0 and trainer.is_global_zero:
+        if trainer.global_step % self.every == 0:
             self.write(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if trainer.is_global_zero:
-            self.write(trainer, pl_module)
+        self.write(trainer, pl_module)
 
     def write(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Write the bundle as the averaged weights stand now."""
         if not isinstance(module, AsrModule):
             raise TypeError(f"KeepBundle keeps models of AsrModule, not of {type(module).__name__}")
         model = module.finished()
+        if not trainer.is_global_zero:
+            return
         config = BundleConfig(
             format=FORMAT,
             name=self.name,

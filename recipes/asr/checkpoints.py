@@ -68,6 +68,7 @@ class KeepCheckpoints(lightning.Callback):
         if every < 1 or keep < 1:
             raise TrainingError(f"KeepCheckpoints needs at least 1 step and 1 checkpoint, not {every} and {keep}")
         self.folder, self.every, self.keep = Path(folder), every, keep
+        self._written = -1
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         trainer.strategy.checkpoint_io = CheckpointFiles()
@@ -81,9 +82,10 @@ class KeepCheckpoints(lightning.Callback):
 
     def write(self, trainer: lightning.Trainer) -> None:
         """Write a checkpoint now, unless this step has one, and remove what is too old."""
-        path = self.folder / f"step-{trainer.global_step:08d}.ckpt"
-        if path.exists():
+        if trainer.global_step == self._written:  # not whether the file is there: another rank may have been faster
             return
+        self._written = trainer.global_step
+        path = self.folder / f"step-{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(path)
         if trainer.is_global_zero and path.exists():
             for old in saved(self.folder)[: -self.keep]:

@@ -69,6 +69,8 @@ class Measuring:
 class DevSet(IterableDataset):
     """One set in batches, longest first; of ``world`` ranks, ``rank`` has every ``world``-th.
 
+    All ranks have as many batches, for they may have to meet at each: the last may be of silence that has no name and no text.
+
     Args:
         path: a packed corpus or a JSON Lines manifest.
         budget_s: seconds of audio in a batch, padding included.
@@ -88,7 +90,9 @@ class DevSet(IterableDataset):
         while (begin := self._batches[-1].stop if self._batches else 0) < len(self.utterances):
             size = max(1, int(budget_s * SAMPLE_RATE / self._padded(begin)))
             self._batches.append(range(begin, min(begin + size, len(self.utterances))))
+        turns = math.ceil(len(self._batches) / world)
         self._batches = self._batches[rank::world]
+        self._idle = turns - len(self._batches)
         self._stem = Path(path).stem
 
     def _padded(self, first: int) -> int:
@@ -104,6 +108,9 @@ class DevSet(IterableDataset):
             names = [str(u.row.get("id", f"{self._stem}-{i}")) for i, u in zip(batch, utterances, strict=True)]
             samples = torch.tensor([u.samples for u in utterances])
             yield DevBatch(torch.from_numpy(audio), samples, names, [u.text or "" for u in utterances])
+        for _ in range(self._idle):
+            size = round(_SIZE_STEP * SAMPLE_RATE)
+            yield DevBatch(torch.zeros(1, size), torch.tensor([size]), [], [])
 
 
 class Heard(NamedTuple):

@@ -12,6 +12,7 @@ from riverrun.speech.bundle import load_any
 from riverrun.speech.losses.pruned import SimpleJoiner, implementation
 from riverrun.speech.models import Recogniser, RecogniserConfig, Translator
 
+from ..sharding import is_sharded, local, whole
 from ..training import SpeechModule
 from .corpus import Batch
 from .data import AsrData
@@ -96,14 +97,14 @@ class AsrModule(SpeechModule[Recogniser]):
     def on_train_batch_end(self, *_: object) -> None:
         super().on_train_batch_end()
         if self.sigma_reparam:  # an average of weights has nearly their singular vectors
-            torch._foreach_copy_(list(self.averaged.encoder.buffers()), list(self.model.encoder.buffers()))
+            torch._foreach_copy_(local(self.averaged.encoder.buffers()), local(self.model.encoder.buffers()))
 
     def finished(self) -> Recogniser:
-        """The averaged network as it is shipped, without what only training needs."""
-        if not self.sigma_reparam:
+        """The averaged network as it is shipped, whole, and without what only training needs. All ranks must call it together."""
+        if not self.sigma_reparam and not is_sharded(self.averaged.parameters()):
             return self.averaged
         network = Recogniser(self.averaged.config).eval()
-        network.load_state_dict(plain(self.averaged.state_dict()))
+        network.load_state_dict(plain(whole(self.averaged.state_dict())))
         return network
 
     def training_step(self, batch: Batch, _: int) -> dict[str, Tensor]:
@@ -157,9 +158,10 @@ class AsrModule(SpeechModule[Recogniser]):
         for latency in self.measuring.latencies:
             heard = hear(self.averaged, batch, self.measuring, latency, *self.growth.at(self.global_step))
             texts = [text_of(labels, self.data.tokenizer) for labels in heard.labels]
-            counts = torch.tensor([word_errors(wanted, said) for wanted, said in zip(batch.texts, texts, strict=True)]).sum(0)
+            counts = torch.tensor([word_errors(wanted, said) for wanted, said in zip(batch.texts, texts, strict=True)], dtype=torch.long)
+            counts = counts.reshape(-1, 2).sum(0)
             self._errors[name, latency] = self._errors.get((name, latency), torch.zeros_like(counts)) + counts
-            if picture and latency == self.measuring.latencies[-1] and self.trainer.is_global_zero:
+            if picture and batch.names and latency == self.measuring.latencies[-1] and self.trainer.is_global_zero:
                 self._show(f"{name}/{latency} ms", heard, batch.texts[-1], texts[-1])
 
     def _show(self, tag: str, heard: Heard, wanted: str, said: str) -> None:
