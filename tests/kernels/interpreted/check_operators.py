@@ -106,3 +106,8 @@ def test_results_are_laid_out_as_promised(name, arguments):
     operator = getattr(torch.ops.riverrun, name).default
     promised = layout(operator(*map(on_meta, arguments)))
     assert layout(operator(*arguments)) == promised
+
+
+def test_no_operator_is_missing():
+    defined = {name.removeprefix("riverrun::") for name in torch._C._dispatch_get_all_op_names() if name.startswith("riverrun::")}
+    assert {name for name, _ in CASES} == defined
