@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from riverrun.speech.attention import Context
+from riverrun.speech.losses.attention import text_log_probs
 from riverrun.speech.models import Recogniser
 from riverrun.speech.recognizer import make_search
-from riverrun.speech.search.base import Label, read_labels
+from riverrun.speech.search import BeamSearch
+from riverrun.speech.search.base import Committed, Label, read_labels
 from riverrun.speech.text import normalise
 from riverrun.speech.tokenizer import Tokenizer
 
@@ -45,8 +47,9 @@ class Measuring:
     Attributes:
         latencies: chunk lengths in ms, or "full".
         left_ms: past that attention keeps.
-        search: "greedy" or "beam".
+        search: "greedy", "beam", or "rescored": the attention decoder chooses among the texts of a beam.
         beam: hypotheses of a beam search.
+        rescore: the decoder's share of the log-probability by which it chooses.
         head: "transducer" or "ctc"; None for the transducer if there is one.
     """
 
@@ -54,9 +57,12 @@ class Measuring:
     left_ms: int = 2560
     search: str = "greedy"
     beam: int = 4
+    rescore: float = 0.5
     head: str | None = None
 
     def __post_init__(self) -> None:
+        if self.search not in ("greedy", "beam", "rescored"):
+            raise TrainingError(f"measuring.search must be greedy, beam or rescored, not {self.search!r}")
         for latency in self.latencies:
             if latency != "full" and not (latency.isdigit() and int(latency) > 0 and int(latency) % 40 == 0):
                 raise TrainingError(f"measuring.latencies are 'full' or multiples of 40 ms, not {latency!r}")
@@ -130,10 +136,33 @@ def hear(model: Recogniser, batch: DevBatch, measuring: Measuring, latency: str,
     with torch.autocast(batch.audio.device.type, enabled=False):
         features, frames = model.normalise(*model.features(batch.audio, batch.samples))
         encoded, lengths = model.encoder(features, frames, measuring.context(latency), depth=depth, pool=pool)
-        search = make_search(model, measuring.search, measuring.beam, measuring.head, never_settle=True)
-        output, counts = search(encoded, lengths)
+        if measuring.search == "rescored":
+            output, counts = rescored(model, encoded, lengths, measuring)
+        else:
+            output, counts = make_search(model, measuring.search, measuring.beam, measuring.head, never_settle=True)(encoded, lengths)
     output, counts = type(output)(*(field.cpu() for field in output)), counts.cpu()
     return Heard([read_labels(output, counts, i) for i in range(len(batch.names))], features, frames)
+
+
+def rescored(model: Recogniser, encoded: Tensor, lengths: Tensor, measuring: Measuring) -> tuple[Committed, Tensor]:
+    """Of each beam's texts the one that search and attention decoder together find likeliest.
+
+    Raises:
+        TrainingError: the model has no attention decoder.
+    """
+    if model.decoder is None:
+        raise TrainingError("measuring.search is rescored, but the network has no attention decoder: set model.model.decoder")
+    search = make_search(model, "beam", measuring.beam, measuring.head, never_settle=True)
+    if not isinstance(search, BeamSearch):
+        raise TypeError("a beam is what is rescored")
+    _, _, state = search.step(encoded, lengths, search.init_state(len(encoded), encoded))
+    found = search.nbest(state)
+    most = max(int(found.lengths.max()), 1)
+    judged = text_log_probs(model.decoder, encoded, lengths, found.ids[..., :most], found.lengths)
+    score = (1 - measuring.rescore) * found.log_probs + measuring.rescore * judged
+    best = torch.where(found.log_probs.isfinite(), score, -torch.inf).argmax(1)
+    row = torch.arange(len(best), device=best.device)
+    return Committed(found.ids[row, best], found.frames[row, best], found.scores[row, best]), found.lengths[row, best]
 
 
 def text_of(labels: Sequence[Label], tokenizer: Tokenizer) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from riverrun.kernels import transducer as own
 from riverrun.recipes.asr.average import main as average
-from riverrun.recipes.asr.dev import DevSet, Measuring, hear, word_errors
+from riverrun.recipes.asr.dev import DevSet, Measuring, hear, rescored, word_errors
 from riverrun.recipes.asr.entropy import attention_entropy
 from riverrun.recipes.asr.growth import Growth, Stage
 from riverrun.recipes.asr.label import main as label
@@ -22,11 +22,14 @@ from riverrun.speech.attention import Context, attention_mask
 from riverrun.speech.bundle import load_bundle
 from riverrun.speech.decoders import DecoderConfig, TransformerDecoder
 from riverrun.speech.encoders import ConformerConfig, ConformerEncoder
+from riverrun.speech.features import LogMelConfig
 from riverrun.speech.joiner import Joiner
 from riverrun.speech.losses import transducer_loss
 from riverrun.speech.losses.attention import attention_loss, text_log_probs
 from riverrun.speech.losses.pruned import SimpleJoiner, pruned_transducer_loss
 from riverrun.speech.losses.smoothing import uniform_divergence
+from riverrun.speech.models import Recogniser, RecogniserConfig
+from riverrun.speech.recognizer import make_search
 from riverrun.streaming import Word
 
 from ..tiny import tiny_bundle
@@ -107,7 +110,7 @@ def test_an_attention_decoder_scores_labels_and_the_end() -> None:
     "change",
     [
         {"model__objective__transducer": "pruned", "model__objective__pruned_warmup": 2},
-        {"model__model__decoder": {"dim": 8, "layers": 1, "heads": 2, "feed_forward": 8}},
+        {"model__model__decoder": {"dim": 8, "layers": 1, "heads": 2, "feed_forward": 8}, "model__measuring__search": "rescored"},
         {"model__model__transducer": None, "model__objective__smoothing": 0.01},
         {"model__growth__stages": [{"until": 1, "layers": 1, "pool": 4}, {"until": 3, "layers": 1, "pool": 2}]},
         {"model__sigma_reparam": True},
@@ -163,6 +166,26 @@ def test_test_and_predict(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     heard = hear(network_.network, first, Measuring(), "full")
     by_name = {row["id"]: row["text"] for row in rows}
     assert [network_.tokenizer.decode([x.id for x in labels]) for labels in heard.labels] == [by_name[name] for name in first.names]
+
+
+def test_rescoring_weighs_search_and_decoder() -> None:
+    torch.manual_seed(0)
+    config = RecogniserConfig(
+        7, LogMelConfig(bins=6, high=0.0), ConformerConfig(6, 8, 1, 2, 8, 3, 2), transducer=None, decoder=DecoderConfig(8, 1, 2, 8)
+    )
+    model = Recogniser(config).eval()
+    encoded, lengths = torch.randn(3, 12, 8), torch.tensor([12, 7, 1])
+    with torch.no_grad():
+        first, counts = make_search(model, "beam", 4, never_settle=True)(encoded, lengths)
+        alone, alone_counts = rescored(model, encoded, lengths, Measuring(search="rescored", rescore=0.0))
+        judged, judged_counts = rescored(model, encoded, lengths, Measuring(search="rescored", rescore=1.0, beam=6))
+        for row in range(3):
+            assert first.ids[row, : counts[row]].tolist() == alone.ids[row, : alone_counts[row]].tolist()
+        search = make_search(model, "beam", 6, never_settle=True)
+        found = search.nbest(search.step(encoded, lengths, search.init_state(3, encoded))[2])
+        texts = [found.ids[0, k, : found.lengths[0, k]] for k in range(6)]
+        scores = [text_log_probs(model.decoder, encoded[:1], lengths[:1], t[None, None], torch.tensor([[len(t)]])).item() for t in texts]
+    assert judged.ids[0, : judged_counts[0]].tolist() == texts[int(np.argmax(scores))].tolist()
 
 
 def test_growth_has_stages() -> None:
