@@ -67,6 +67,7 @@ class AsyncClient:
         if self._start.encoding not in ("pcm_s16le", "pcm_f32le"):
             raise ClientError("unsupported", f"this client does not encode {self._start.encoding}; choose pcm_s16le or pcm_f32le")
         self._outbox = Outbox(2 if self._start.encoding == "pcm_s16le" else 4)
+        self._stall: asyncio.Timeout | None = None  # of the answer that is awaited
         self._seq = 0
         self._resume: str | None = None
         self._changed = asyncio.Event()
@@ -143,7 +144,7 @@ class AsyncClient:
             await self._room.wait()
         self._check()
         self._outbox.put_audio(data)
-        self._changed.set()
+        self._wake()
 
     async def flush(self) -> None:
         """Wait until everything sent so far is decoded; its text is the last partial event.
@@ -155,7 +156,7 @@ class AsyncClient:
         name = str(self._outbox.next)
         answer = self._flushes[name] = asyncio.get_running_loop().create_future()
         self._outbox.put_control(p.Flush(id=name))
-        self._changed.set()
+        self._wake()
         await answer
 
     async def finish(self) -> None:
@@ -163,7 +164,7 @@ class AsyncClient:
         self._check()
         self._ended = True
         self._outbox.put_control(p.Finish())
-        self._changed.set()
+        self._wake()
 
     async def __aiter__(self) -> AsyncIterator[Event | Lag]:
         """Events as they come.
@@ -267,6 +268,7 @@ class AsyncClient:
             writer.result()
             return False
         finally:
+            self._stall = None
             for task in (writer, reader):
                 task.cancel()
             await asyncio.gather(writer, reader, return_exceptions=True)
@@ -281,10 +283,17 @@ class AsyncClient:
                 number += 1
             await self._changed.wait()
 
+    def _wake(self) -> None:
+        """Something is to be sent, and to be answered in time."""
+        self._changed.set()
+        if self._stall and self._stall.when() is None:
+            self._stall.reschedule(asyncio.get_running_loop().time() + self._stall_s)
+
     async def _read(self, socket: ClientConnection) -> bool:
         while True:
-            async with asyncio.timeout(self._stall_s if self._outbox else None):
+            async with asyncio.timeout(self._stall_s if self._outbox else None) as self._stall:
                 message = p.parse_server(await socket.recv())
+            self._stall = None
             if isinstance(message, p.Error):
                 raise ClientError(message.code, message.message)
             if isinstance(message, p.Finished):
