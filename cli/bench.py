@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import bench_kernels, bench_serve
+from . import bench_kernels, bench_serve, soak
 from .errors import UsageError
 from .model import load_model
 from .options import Beam, Device, Json, LiveLatency, Model, Search, SearchOption
@@ -28,6 +28,7 @@ def group() -> None:
 
 
 app.command("serve")(bench_serve.serve)
+app.command("soak")(soak.soak)
 app.command("kernels")(bench_kernels.kernels)
 
 
