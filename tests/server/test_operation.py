@@ -1,0 +1,113 @@
+"""Running a server: what it refuses when it is late, what it logs, how it leaves."""
+
+import asyncio
+import json
+import time
+
+import httpx
+import pytest
+
+from riverrun.speech.model import SpeechModel
+from riverrun.streaming import Final
+from riverrun.streaming import Stream as AloneStream
+from riverrun.streaming.client import AsyncClient
+from riverrun.streaming.scheduler import SchedulerConfig
+from riverrun.streaming.server import MemoryStore, ServerConfig, create_app
+from riverrun.streaming.server import protocol as p
+
+from .running import alone, durable, engine_of, noise, running
+from .test_protocol import opened, rest, started
+
+OPEN = SchedulerConfig(utilisation=float("inf"))
+
+
+def test_a_server_whose_event_loop_is_late_takes_no_more(model: SpeechModel) -> None:
+    app = create_app(engine_of(model), ServerConfig(OPEN))
+    with running(app) as address:
+        over = time.monotonic() + 15.0
+
+        def hold() -> None:
+            time.sleep(0.6)
+            if time.monotonic() < over:
+                app.state.loop.call_later(0.05, hold)
+
+        app.state.loop.call_soon_threadsafe(hold)
+        time.sleep(1.0)
+
+        async def main() -> dict:
+            async with opened(address) as socket:
+                return await started(socket)
+
+        assert asyncio.run(main()) == {"type": "error", "code": "busy", "message": "the server is behind real time; try again later"}
+        over = 0.0
+        assert "riverrun_loop_delay_seconds_bucket" in httpx.get(f"http://{address}/metrics").text
+
+
+def test_a_server_that_stops_sends_streams_elsewhere(model: SpeechModel) -> None:
+    """Two servers share a store, as they would Redis."""
+    store, audio = MemoryStore(), noise(4.0, 21)
+    config = ServerConfig(OPEN, save_s=0.5, drain_s=0.3)
+    data = (audio * 32768).astype("<i2").tobytes()
+    first, second = (create_app(engine_of(model), config, store=store) for _ in range(2))
+
+    async def main(one: str, two: str) -> list[dict]:
+        async with opened(one) as socket:
+            ready = await started(socket)
+            await socket.send(data[:80000])
+            said = [json.loads(await socket.recv())]
+            while said[-1]["type"] != "ack":
+                said.append(json.loads(await socket.recv()))
+            asyncio.run_coroutine_threadsafe(first.state.hub.drain(), first.state.loop)
+            said += await rest(socket)
+            assert said[-1]["code"] == "draining" and socket.close_code == 1012
+        assert httpx.get(f"http://{one}/readyz").status_code == 503
+        seq = max((m["seq"] for m in said if "seq" in m), default=0)
+        async with opened(two) as socket:
+            ready = await started(socket, resume={"token": ready["resume_token"], "seq": seq})
+            assert ready["audio_ms"] > 0
+            await socket.send(data[2 * round(ready["audio_ms"] * 16) :])
+            await socket.send('{"type": "finish"}')
+            return said + await rest(socket)
+
+    with running(first) as one, running(second) as two:
+        messages = asyncio.run(main(one, two))
+    finals = [p.event_of(p.parse_server(json.dumps(m))) for m in messages if m["type"] in ("final", "endpoint")]
+    assert durable(finals) == alone(model, audio)
+
+
+def test_the_log_tells_what_was_said_if_it_is_asked_to(model: SpeechModel, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "riverrun.server")
+    audio = noise(2.0, 5)
+
+    async def main(address: str) -> list:
+        async with AsyncClient(f"ws://{address}/v1/stream") as client:
+            await client.send(audio)
+            await client.finish()
+            return [event async for event in client]
+
+    with running(create_app(engine_of(model), ServerConfig(OPEN, log_text=True))) as address:
+        finals = [e for e in asyncio.run(main(address)) if isinstance(e, Final)]
+    logged = [json.loads(record.message) for record in caplog.records if record.name == "riverrun.server"]
+    assert [entry["text"] for entry in logged if entry["event"] == "final"] == [e.text for e in finals]
+    assert all(isinstance(entry["time"], float) for entry in logged)
+
+
+def test_a_search_with_beams_is_served_like_any(model: SpeechModel) -> None:
+    from dataclasses import replace
+
+    from riverrun.cli.serve import served
+
+    audio = noise(2.0, 31)
+    engine = replace(engine_of(model), models=served([model], "beam", 3, [320]))
+
+    async def main(address: str) -> list:
+        async with AsyncClient(f"ws://{address}/v1/stream") as client:
+            assert client.capabilities and client.capabilities.latencies_ms == [320]
+            await client.send(audio)
+            await client.finish()
+            return [event async for event in client]
+
+    with running(create_app(engine, ServerConfig(OPEN))) as address:
+        events = asyncio.run(main(address))
+    stream = AloneStream(model.recognizer(320, "beam", 3))
+    assert durable(events) == durable(stream.push(audio) + stream.finish())
