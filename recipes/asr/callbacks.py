@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
+from safetensors import SafetensorError
 
 from riverrun.speech.bundle import FORMAT, BundleConfig, save_bundle
 
@@ -16,6 +18,8 @@ from ..training import AveragedModule
 from .data import read_tokenizer
 from .errors import TrainingError
 from .module import AsrModule
+
+log = logging.getLogger(__name__)
 
 
 class KeepBundle(lightning.Callback):
@@ -64,7 +68,13 @@ class KeepBundle(lightning.Callback):
             licence=self.licence,
             model=model.config,
         )
-        save_bundle(self.folder, config, model, self.tokenizer, f"# {self.name}\n\nAfter {trainer.global_step} steps; not yet measured.\n")
+        card = f"# {self.name}\n\nAfter {trainer.global_step} steps; not yet measured.\n"
+        try:
+            save_bundle(self.folder, config, model, self.tokenizer, card)
+        except (OSError, SafetensorError) as error:  # a full disk must not end training
+            for part in self.folder.glob("*.part"):
+                part.unlink()
+            log.error("%s could not be written: %s; what was there before stays", self.folder, error)
 
 
 class WriteTexts(lightning.Callback):
