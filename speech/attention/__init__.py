@@ -3,4 +3,7 @@
 from .chunked import ChunkedAttention
 from .context import Context, Visibility, at, attention_mask
 
-__all__ = ["ChunkedAttention", "Context", "Visibility", "at", "attention_mask"]
+#: Variants by the name that a configuration chooses them by: subclasses, or others with the constructor and methods of `ChunkedAttention`.
+ATTENTIONS: dict[str, type[ChunkedAttention]] = {"chunked": ChunkedAttention}
+
+__all__ = ["ATTENTIONS", "ChunkedAttention", "Context", "Visibility", "at", "attention_mask"]

@@ -13,7 +13,7 @@ from riverrun.kernels.convolution import causal_convolution, causal_convolution_
 from riverrun.streaming import Example, State, States, StreamingModule, left_of, zero_padding
 from riverrun.streaming.graphs import Lent, SlotState
 
-from ..attention import ChunkedAttention, Context, Visibility
+from ..attention import ATTENTIONS, Context, Visibility
 from ..attention.chunked import KeysValues
 from .subsampling import ConvSubsampling
 
@@ -32,6 +32,7 @@ class ConformerConfig:
         subsampling_channels: channels of the convolutional front.
         position: "rope" or "transformer_xl".
         dropout: probability, in training.
+        attention: a name of `riverrun.speech.attention.ATTENTIONS`.
     """
 
     bins: int = 80
@@ -43,6 +44,11 @@ class ConformerConfig:
     subsampling_channels: int = 64
     position: str = "rope"
     dropout: float = 0.1
+    attention: str = "chunked"
+
+    def __post_init__(self) -> None:
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"unknown attention {self.attention!r}: choose from {', '.join(ATTENTIONS)}")
 
 
 class FeedForward(nn.Sequential):
@@ -120,7 +126,7 @@ class ConformerLayer(StreamingModule):
         dim, dropout = config.dim, config.dropout
         self.feed_in = FeedForward(dim, config.feed_forward, dropout)
         self.attention_norm = nn.LayerNorm(dim)
-        self.attention = ChunkedAttention(dim, config.heads, context, config.position)
+        self.attention = ATTENTIONS[config.attention](dim, config.heads, context, config.position)
         self.dropout = nn.Dropout(dropout)
         self.convolution = CausalConvolution(dim, config.kernel, dropout)
         self.feed_out = FeedForward(dim, config.feed_forward, dropout)

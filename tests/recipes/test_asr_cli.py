@@ -138,6 +138,7 @@ def test_losses_that_are_no_numbers_are_named_and_do_no_harm(
         ({"data__hours_on_device": 0.001}, "does not fit into hours_on_device"),
         ({"model__model__vocabulary": 41}, "the tokenizer has 40 pieces, the network 41: set model.model.vocabulary to 40"),
         ({"model__model__encoder__heads": 3}, "3 heads do not divide a model size of 16"),
+        ({"model__model__encoder__attention": "chunkd"}, "unknown attention 'chunkd': choose from chunked"),
         ({"model__objective__transducer": "prunned"}, "objective.transducer must be full, pruned or k2, not 'prunned'"),
         ({"model__objective__transducer": "k2"}, "the pruned loss of k2 needs k2"),
         ({"model__objective__intermediate": [2]}, "objective.intermediate names layer 2; the encoder's inner layers are 1 to 1"),
