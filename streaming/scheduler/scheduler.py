@@ -22,6 +22,8 @@ from .live import LiveStream, Runtime, StreamFailed
 from .slots import BUCKETS, Slots, Turn
 from .times import StepTimes
 
+#: Streams that may begin in one step, as far as that is measured beforehand.
+_STARTING = 64
 #: Seconds without lateness after which streams are taken again.
 _CALM_S = 2.0
 
@@ -266,23 +268,24 @@ class Scheduler:
         return max((n for n in counts if self._times.predict(n * len(chosen)) <= self.config.batch_s), default=1)
 
     def _calibrate(self) -> None:
-        """Time steps of 1, 4, 16 … streams, until they take the time that they may; where steps are recorded, record them all."""
-        recognizer = self._recognizer
+        """Time steps of more and more streams, until they take the time that they may; where steps are recorded, record them all."""
+        recognizer, recorded = self._recognizer, self._slots.recorded
         limit = self.config.utilisation * recognizer.chunk / recognizer.sample_rate
         most = min(self.config.max_streams, self.config.max_batch)
         noise = np.random.default_rng(0).normal(0, 0.01, recognizer.chunk + recognizer.delay).astype(np.float32)
-        streams = 1
-        while True:
+        for streams in [*(n for n in self._slots.batches if n < most), most]:
             took = []
-            for size in (len(noise), *[recognizer.chunk] * 2) * (1 + self._slots.recorded):  # a stream's first step, and others
+            sizes = [recognizer.chunk] * 2
+            if streams <= _STARTING:
+                sizes.append(len(noise))  # a stream's first step hears its delay, too
+            for size in [size for size in reversed(sizes) for _ in range(1 + 2 * recorded)]:
                 turns = [Turn(i + 1, recognizer.reader(), [noise[:size]], initial=self._slots.initial) for i in range(streams)]
                 began = time.monotonic()
                 self._slots.run(turns)
                 took.append(time.monotonic() - began)
             self._times.calibrate(streams, min(took[-2:]))
-            if streams >= most or (min(took[-2:]) > limit and not self._slots.recorded):
+            if min(took[-2:]) > limit and not recorded:
                 break
-            streams = min(4 * streams, most)
         self._slots.release()
 
 

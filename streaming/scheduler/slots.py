@@ -39,6 +39,7 @@ class Turn:
         keeps: whether the state stays as it was before: a flush without reset reads a copy.
         save: the position after the turn, if the stream is to be saved.
         speech: of each piece of audio, whether there was speech in each window that it completed.
+        heard: outputs of its pieces, with its row in each, where a turn that ends has heard them already.
         events: what came of it.
         saved: the stream as bytes, if ``save``.
         error: what went wrong, in this stream alone.
@@ -53,6 +54,7 @@ class Turn:
     keeps: bool = False
     save: Position | None = None
     speech: list[list[bool]] = field(default_factory=list)
+    heard: list[tuple[Any, int]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     saved: bytes | None = None
     error: Exception | None = None
@@ -70,7 +72,7 @@ class Slots:
     """
 
     def __init__(self, recognizer: Recognizer, vad: SileroVad | None = None, buckets: Sequence[int] = BUCKETS, streams: int = 64):
-        self._recognizer, self._vad = recognizer, vad
+        self._recognizer, self._vad, self._buckets = recognizer, vad, buckets
         self.initial: dict[str, State] = {"state": recognizer.init_state(1)}
         self.initial_with_vad = {**self.initial, "vad": vad.init_state(1)} if vad else self.initial
         self._device = next((t.device for _, t in self.initial["state"].named_tensors()), torch.device("cpu"))
@@ -93,6 +95,11 @@ class Slots:
             libc.malloc_trim(0)
 
     @property
+    def batches(self) -> Sequence[int]:
+        """Numbers of streams whose steps are worth measuring beforehand: those that are recorded."""
+        return self._buckets if self.recorded else [4**i for i in range(8)]
+
+    @property
     def bytes_per_stream(self) -> int:
         """Of state, voice activity included."""
         return sum(state.bytes_per_stream for state in self.initial_with_vad.values())
@@ -105,7 +112,8 @@ class Slots:
         _isolated(self._listen, [turn for turn in turns if turn.vad])
         for together in self._shapes([turn for turn in turns if not turn.ends]):
             _isolated(self._step, together)
-        _isolated(self._end, [turn for turn in turns if turn.ends])
+        _isolated(self._end, [turn for turn in turns if turn.ends and (turn.keeps or not self.recorded)])
+        _isolated(self._end_in_place, [turn for turn in turns if turn.ends and not turn.keeps and self.recorded])
         saved = [turn for turn in turns if turn.save and turn.error is None]
         for vad in (False, True):
             self._save([turn for turn in saved if turn.vad == vad])
@@ -120,13 +128,13 @@ class Slots:
             if turn.initial and "vad" in turn.initial and self._voices:
                 _put(self._voices, torch.tensor([turn.slot]), turn.initial["vad"])
 
-    def _shapes(self, turns: Sequence[Turn]) -> Iterable[Sequence[Turn]]:
-        """Turns whose audio is as long, where steps are recorded by shape; all of them elsewhere."""
+    def _shapes(self, turns: Sequence[Turn], piece: int = 0) -> Iterable[Sequence[Turn]]:
+        """Turns whose audio is as long (less than a chunk is filled up), where steps are recorded by shape; all of them elsewhere."""
         if not self.recorded:
             return [turns]
         shapes: dict[int, list[Turn]] = {}
         for turn in turns:
-            shapes.setdefault(len(turn.audio[0]), []).append(turn)
+            shapes.setdefault(max(len(turn.audio[piece]), self._recognizer.chunk), []).append(turn)
         return shapes.values()
 
     def _step(self, turns: Sequence[Turn]) -> None:
@@ -136,20 +144,38 @@ class Slots:
             _read(turn, turn.reader, output, row, 0)
 
     def _end(self, turns: Sequence[Turn]) -> None:
+        """On copies of the slots."""
         state = self._pool.gather(self._index([turn.slot for turn in turns]))
-        readers = [self._copy(turn.reader) if turn.keeps else turn.reader for turn in turns]
-        outputs: list[tuple[Any, list[int]]] = []
+        heard: list[list[Any]] = [[] for _ in turns]
         for i in range(max(len(turn.audio) for turn in turns)):
             pieces = [turn.audio[i] if i < len(turn.audio) else np.zeros(0, np.float32) for turn in turns]
             audio, lengths = _batch(pieces)
             output, state = self._recognizer.step(audio.to(self._device), lengths.to(self._device), state)
-            outputs.append((to_host(output), [row for row, piece in enumerate(pieces) if len(piece)]))
+            output = to_host(output)
+            for row, piece in enumerate(pieces):
+                if len(piece):
+                    heard[row].append((output, row))
+        self._finish(turns, heard, state)
+
+    def _end_in_place(self, turns: Sequence[Turn]) -> None:
+        """The same by recorded steps, on the slots themselves, which no one needs any more; what was heard is not heard again."""
+        for i in range(max(len(turn.audio) for turn in turns)):
+            hearing = [turn for turn in turns if len(turn.heard) == i < len(turn.audio)]
+            for together in self._shapes(hearing, i):
+                audio, lengths = _batch([turn.audio[i] for turn in together], self._recognizer.chunk)
+                output = to_host(self._step_slots(audio, lengths, self._pool, [turn.slot for turn in together]))
+                for row, turn in enumerate(together):
+                    turn.heard.append((output, row))
+        state = self._pool.gather(self._index([turn.slot for turn in turns]))
+        self._finish(turns, [turn.heard for turn in turns], state)
+
+    def _finish(self, turns: Sequence[Turn], heard: Sequence[Sequence[tuple[Any, int]]], state: State) -> None:
         last = to_host(self._recognizer.flush(state))
-        for i, (output, speaking) in enumerate(outputs):
-            for row in speaking:
-                _read(turns[row], readers[row], output, row, i)
-        for row, turn in enumerate(turns):
-            _read(turn, readers[row], last, row)
+        for row, (turn, outputs) in enumerate(zip(turns, heard, strict=True)):
+            reader = self._copy(turn.reader) if turn.keeps else turn.reader
+            for i, (output, place) in enumerate(outputs):
+                _read(turn, reader, output, place, i)
+            _read(turn, reader, last, row)
 
     def _listen(self, turns: Sequence[Turn]) -> None:
         """Find where there is speech in each piece of the turns' audio."""
@@ -228,10 +254,10 @@ def _put(pool: State, slots: Tensor, part: State) -> None:
     pool.map(lambda t, p: t.index_copy_(0, slots, p), part)
 
 
-def _batch(pieces: Sequence[Audio]) -> tuple[Tensor, Tensor]:
-    """Audio (rows, longest piece) and samples (rows,)."""
+def _batch(pieces: Sequence[Audio], least: int = 0) -> tuple[Tensor, Tensor]:
+    """Audio (rows, longest piece or ``least``) and samples (rows,)."""
     lengths = [len(piece) for piece in pieces]
-    audio = np.zeros((len(pieces), max(lengths)), np.float32)
+    audio = np.zeros((len(pieces), max(*lengths, least)), np.float32)
     for row, piece in zip(audio, pieces, strict=True):
         row[: len(piece)] = piece
     return torch.from_numpy(audio), torch.tensor(lengths)

@@ -15,6 +15,7 @@ from riverrun.speech.recognizer import StreamingRecognizer
 from riverrun.streaming import Event, Final, Partial, StateError, Stream
 from riverrun.streaming.endpoint import EndpointConfig, standard_rules
 from riverrun.streaming.scheduler import Flushed, Lag, LiveStream, Refused, Saved, Scheduler, SchedulerConfig, StreamFailed, Tick
+from riverrun.streaming.scheduler.slots import Slots
 
 from ..tiny import tiny_model
 
@@ -77,13 +78,15 @@ async def running(recognizer: object, config: SchedulerConfig = OPEN, **options:
         yield scheduler
 
 
-@pytest.mark.parametrize("buckets", [(), (4, 8, 16)])
-def test_each_stream_says_what_it_says_alone(recognizer: StreamingRecognizer, buckets: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("recorded", [False, True])
+def test_each_stream_says_what_it_says_alone(recognizer: StreamingRecognizer, recorded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``recorded``: grouped and filled up as for a GPU, though there is none."""
+    monkeypatch.setattr(Slots, "recorded", recorded)
     audios = [noise(0.05 + 0.5 * i, i, rate) for i, rate in enumerate([16000, 8000, 44100] * 4)]
     rates = [16000, 8000, 44100] * 4
 
     async def main() -> list[list]:
-        async with running(recognizer, SchedulerConfig(utilisation=math.inf, batch_s=1e-9, outbox=10**6), buckets=buckets) as scheduler:
+        async with running(recognizer, SchedulerConfig(utilisation=math.inf, batch_s=1e-9, outbox=10**6)) as scheduler:
             streams = [scheduler.open(Resampler(rate, 16000) if rate != 16000 else None) for rate in rates]
             heard = [asyncio.create_task(collect(s)) for s in streams]
             rng = [np.random.default_rng(i) for i in range(len(audios))]
