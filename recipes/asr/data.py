@@ -80,7 +80,6 @@ class AsrData(lightning.LightningDataModule):
         self._recent: deque[tuple[int, Tensor]] = deque(maxlen=_REMEMBERED)
         self._held: list[tuple[Source, bool]] = []  # what the present epoch is made of, in order
         self._restored: list[tuple[Source, bool]] = []  # what it was made of when the checkpoint was written
-
         self.dev_sets, self.test_sets, self.predict_set, self.dev_budget_s = dev or {}, test or {}, predict, dev_budget_s
 
     def _read(self, source: Source) -> Part:

@@ -168,7 +168,8 @@ class AsrModule(SpeechModule[Recogniser]):
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
                 features = heard.features[-1, : int(heard.frames[-1])]
-                figure = alignment(features, heard.labels[-1], self.data.tokenizer, f"{wanted}\n{said}")
+                pool = self.growth.at(self.global_step)[1]
+                figure = alignment(features, heard.labels[-1], self.data.tokenizer, f"{wanted}\n{said}", pool)
                 logger.experiment.add_figure(f"alignment/{tag}", figure, self.global_step)
 
     def _log_errors(self, stage: str, sets: list[str]) -> None:

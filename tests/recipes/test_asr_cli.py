@@ -66,7 +66,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder: Path, tmp_path:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole = written(folder, resumable(folder, str(tmp_path / "whole")))
     broken = written(folder, resumable(folder, str(tmp_path / "broken")))
-    subprocess.run([*command, "--config", whole], check=True, env=environment, capture_output=True)
+    assert run(["fit", "--config", whole]) == 0
     endless = subprocess.Popen(
         [*command, "--config", broken, "--trainer.max_steps", "1000000"],
         env=environment,
@@ -89,6 +89,26 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder: Path, tmp_path:
     assert resumed == expected[-len(resumed) :]  # every loss, to the last digit
     before = {row["step"]: row for row in found[: -len(resumed)]}
     assert all(before[row["step"]] == row for row in expected if row["step"] in before)
+
+
+def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
+    configuration = resumable(folder, str(tmp_path / "two"))
+    data, trainer = configuration["data"], configuration["trainer"]
+    assert isinstance(data, dict) and isinstance(trainer, dict)
+    data["dev"] = {"pack": str(folder / "pack")}
+    trainer |= {"devices": 2, "strategy": "ddp", "max_steps": 8, "limit_train_batches": 4}
+    keep = {"folder": str(tmp_path / "bundle"), "tokenizer": str(folder / "tokens.model"), "name": "two"}
+    trainer["callbacks"] += [
+        {"class_path": "riverrun.recipes.asr.guard.Guard", "init_args": {"every": 3}},
+        {"class_path": "riverrun.recipes.asr.callbacks.KeepBundle", "init_args": keep},
+        {"class_path": "riverrun.recipes.asr.callbacks.FinishBy", "init_args": {"minutes": 60, "every": 3}},
+    ]
+    command = [sys.executable, "-m", "riverrun.recipes.asr", "fit", "--config", written(folder, configuration)]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=120)
+    rows = metrics(tmp_path / "two")
+    assert [row["step"] for row in rows if "train/loss" in row] == [str(i) for i in range(8)]
+    assert sum("dev/wer/pack/full" in row for row in rows) == 2
+    assert load(str(tmp_path / "bundle")).info["description"] == "after 8 steps"
 
 
 def test_a_full_disk_costs_a_checkpoint_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
