@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from riverrun.streaming.client import AsyncClient, ClientError
-from riverrun.streaming.scheduler import Lag
+from riverrun.streaming.events import Lag
 
 from .remote import token
 

@@ -65,6 +65,13 @@ class Endpoint(Event):
 
 
 @dataclass(frozen=True)
+class Lag:
+    """The stream is ``seconds`` behind real time; 0 when it has caught up."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Transcript:
     """A whole recording: its final segments in order, and its duration in seconds."""
 

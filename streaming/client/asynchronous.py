@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from ..events import Event
-from ..scheduler import Lag
+from ..events import Event, Lag
 from ..server import protocol as p
 from .errors import ClientError
 from .outbox import Outbox

@@ -11,8 +11,7 @@ from typing import Any, Self, TypeVar
 
 from numpy.typing import ArrayLike
 
-from ..events import Event
-from ..scheduler import Lag
+from ..events import Event, Lag
 from ..server import protocol as p
 from .asynchronous import AsyncClient
 from .errors import ClientError

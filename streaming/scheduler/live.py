@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..events import Event, Final, Partial
+from ..events import Event, Final, Lag, Partial
 from ..pipeline import Samples, as_float
 from ..recognizer import Front, Reader, Recognizer
 from ..snapshot import Position
@@ -34,13 +34,6 @@ class Flushed:
     """Everything before the flush named ``id`` is decoded; the text of all of it was the event before."""
 
     id: str
-
-
-@dataclass(frozen=True)
-class Lag:
-    """The stream is ``seconds`` behind real time; 0 when it has caught up."""
-
-    seconds: float
 
 
 @dataclass(frozen=True)
