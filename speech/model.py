@@ -11,6 +11,7 @@ import torch
 
 from riverrun.streaming import Stream
 from riverrun.streaming.endpoint import EndpointConfig
+from riverrun.streaming.vad import SileroVad
 
 from .attention import Context
 from .audio import Resampler
@@ -97,10 +98,18 @@ class SpeechModel(Transcriber):
             )
         return self._recognizers[key]
 
-    def stream(self, *, latency_ms: Latency = None, sample_rate: int = 16000, **options: Any) -> Stream:
-        """A live stream of mono audio at ``sample_rate``; ``options`` are those of `recognizer`."""
+    def stream(self, *, latency_ms: Latency = None, sample_rate: int = 16000, vad: SileroVad | None = None, **options: Any) -> Stream:
+        """A live stream of mono audio at ``sample_rate``.
+
+        Args:
+            latency_ms: see `context`.
+            sample_rate: of the audio, in Hz.
+            vad: voice activity detection, for endpoints to go by; needs the extra ``vad``.
+            options: those of `recognizer`.
+        """
         recognizer = self.recognizer(latency_ms, **options)
-        return Stream(recognizer, None if sample_rate == recognizer.sample_rate else Resampler(sample_rate, recognizer.sample_rate))
+        front = None if sample_rate == recognizer.sample_rate else Resampler(sample_rate, recognizer.sample_rate)
+        return Stream(recognizer, front, vad)
 
     def nbest(self, source: Source, n: int = 5, beam: int = 8, head: str | None = None) -> list[Alternative]:
         """The likeliest texts of a recording of at most the bundle's ``full_ms``, best first, under full context.

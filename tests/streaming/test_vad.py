@@ -99,6 +99,7 @@ def test_endpoints_go_by_voice_and_survive_saving(vad: SileroVad, speech: np.nda
     assert not any(2.4 < e.time < 4.2 for e in by_voice)  # none while someone speaks
     assert any(e.time > 4.5 for e in by_voice)
 
+    assert model.stream(latency_ms=320, vad=vad, endpoints=endpoints).push(speech) == Stream(recognizer, vad=vad).push(speech)
     stream, cut = Stream(recognizer, vad=vad), []
     for at in range(0, len(speech), 7001):
         cut += stream.push(speech[at : at + 7001])
