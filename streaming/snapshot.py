@@ -77,7 +77,9 @@ def pack_all(positions: Sequence[Position], readers: Sequence[Reader], parts: Ma
 
 def _rows(state: State) -> NDArray[np.uint8] | None:
     """(slots, bytes) of all tensors of a state, on the host; None if it has none."""
-    rows = [t.detach().reshape(len(t), -1).contiguous().view(torch.uint8) for _, t in state.named_tensors()]
+    # a copy, since a dimension of size 1 counts as contiguous whatever its stride, and bytes want a stride of 1
+    flat = [t.detach().reshape(len(t), -1).clone(memory_format=torch.contiguous_format) for _, t in state.named_tensors()]
+    rows = [t.view(torch.uint8) for t in flat]
     return torch.cat(rows, 1).cpu().numpy() if rows else None
 
 
