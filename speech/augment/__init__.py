@@ -7,7 +7,7 @@ makes it repeatable, and none waits for the device.
 
 from .codec import perceptual, quantise
 from .draw import altered, chance, uniform
-from .features import band_limit, equalise, spec_augment, warp_frequency
+from .features import spec_augment, warp_frequency
 from .spectrum import channel, fast_size
 from .waveform import add_babble, add_noise, clip, random_gain, reverberate
 
@@ -15,11 +15,9 @@ __all__ = [
     "add_babble",
     "add_noise",
     "altered",
-    "band_limit",
     "chance",
     "channel",
     "clip",
-    "equalise",
     "fast_size",
     "perceptual",
     "quantise",

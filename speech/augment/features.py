@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .draw import chance, uniform
-
-
-def equalise(features: Tensor, probability: float, strength: float = 1.5, knots: int = 6) -> Tensor:
-    """A smooth random curve over the bins, in nepers of power: microphones and lines."""
-    curve = F.interpolate(
-        torch.randn(len(features), 1, knots, device=features.device) * strength, features.shape[2], mode="linear", align_corners=True
-    )
-    return features + curve * chance(features, probability)[:, None, None]
-
-
-def band_limit(features: Tensor, probability: float, low_bin: int = 48, high_bin: int = 62) -> Tensor:
-    """Lower everything above a random bin to the utterance's floor: telephone speech (3.4 kHz is near bin 57 of 80)."""
-    edge = torch.randint(low_bin, high_bin, (len(features), 1, 1), device=features.device)
-    above = torch.arange(features.shape[2], device=features.device) >= edge
-    floor = features.amin((1, 2), keepdim=True) + torch.rand_like(features[:, :1, :1]) * 3
-    return torch.where(above & chance(features, probability)[:, None, None], torch.minimum(features, floor), features)
 
 
 def warp_frequency(features: Tensor, probability: float, limit: float = 0.12) -> Tensor:
