@@ -10,7 +10,6 @@ import riverrun.speech
 import riverrun.streaming
 from riverrun.streaming import Example, StreamingModule
 
-
 #: Modules that another program's own environment imports, and that define no part.
 ELSEWHERE = {"riverrun.streaming.simuleval"}
 
