@@ -52,7 +52,7 @@ def implementation(name: str) -> Any:
     try:
         return importlib.import_module("k2")
     except ImportError:
-        raise MissingImplementation("the pruned loss of k2 needs k2, built for this PyTorch: see its own instructions, or choose own") from None
+        raise MissingImplementation("the pruned loss of k2 needs k2, built for this PyTorch; see its instructions or choose own") from None
 
 
 def pruned_transducer_loss(
