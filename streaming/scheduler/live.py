@@ -20,6 +20,9 @@ from .backlog import Audio, Backlog, Piece
 from .config import SchedulerConfig
 from .slots import Turn
 
+#: Flushes of a stream that may wait.
+_FLUSHES = 8
+
 
 class StreamFailed(ValueError):
     """A stream that ended before its time; ``code`` says why: "failed", "slow-reader" or "closed"."""
@@ -107,7 +110,16 @@ class LiveStream:
         self._append(self._front.push(as_float(audio)) if self._front else audio)
 
     async def flush(self, id: str) -> None:
-        """Ask for the text of everything so far, as if the stream ended here, and a `Flushed`; the stream goes on."""
+        """Ask for the text of everything so far, as if the stream ended here, and a `Flushed`; the stream goes on.
+
+        Waits while many flushes are not answered: each costs more than the audio before it.
+
+        Raises:
+            ValueError: the stream has ended.
+        """
+        while not self.closed and len(self._marks) >= _FLUSHES:
+            self._room.clear()
+            await self._room.wait()
         self._check()
         tail = np.zeros(0, np.float32)
         if self._front:
@@ -204,6 +216,7 @@ class LiveStream:
         if turn.keeps:
             self._overlay(turn.events)
             self._say(Flushed(str(self._marks.popleft().id)))
+            self._room.set()
         else:
             for event in turn.events:
                 self._show(event)
