@@ -100,7 +100,7 @@ class LiveStream:
             ValueError: not mono audio, not finite, or the stream has ended.
         """
         audio = samples if samples.dtype == np.int16 and samples.ndim == 1 and not self._front else as_float(samples)
-        while not self.closed and self.queued > self._runtime.config.queue_s:
+        while not self.closed and self.queued > self._runtime.config.queue_s and self.ready:  # less than a chunk waits for more
             self._room.clear()
             await self._room.wait()
         if (ahead := self._backlog.clock - time.monotonic() - self._runtime.config.ahead_s) > 0:
