@@ -77,19 +77,14 @@ class Backlog:
 
     @property
     def since(self) -> float:
-        """When the next chunk became complete."""
-        arrival = self._completing()
-        return arrival.at if arrival else self._arrivals[-1].at
+        """When the oldest of it came."""
+        return self._arrivals[0].at
 
     @property
     def due(self) -> float:
         """When the next chunk was spoken, as far as the clock can tell: it is not urgent before."""
-        arrival = self._completing()
-        return arrival.due if arrival else self.clock
-
-    def _completing(self) -> _Arrival | None:
         end = self.heard + self.size(1)
-        return next((arrival for arrival in self._arrivals if arrival.end >= end), None)
+        return next((arrival.due for arrival in self._arrivals if arrival.end >= end), self.clock)
 
     def take(self, chunks: int) -> Audio:
         """Hear so many chunks, up to `CHUNKS_PER_STEP`."""

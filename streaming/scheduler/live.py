@@ -20,9 +20,6 @@ from .backlog import Audio, Backlog, Piece
 from .config import SchedulerConfig
 from .slots import Turn
 
-#: Flushes of a stream that may wait.
-_FLUSHES = 8
-
 
 class StreamFailed(ValueError):
     """A stream that ended before its time; ``code`` says why: "failed", "slow-reader" or "closed"."""
@@ -100,7 +97,7 @@ class LiveStream:
             ValueError: not mono audio, not finite, or the stream has ended.
         """
         audio = samples if samples.dtype == np.int16 and samples.ndim == 1 and not self._front else as_float(samples)
-        while not self.closed and self.queued > self._runtime.config.queue_s and self.ready:  # less than a chunk waits for more
+        while not self.closed and self.queued > self._runtime.config.queue_s:
             self._room.clear()
             await self._room.wait()
         if (ahead := self._backlog.clock - time.monotonic() - self._runtime.config.ahead_s) > 0:
@@ -110,16 +107,7 @@ class LiveStream:
         self._append(self._front.push(as_float(audio)) if self._front else audio)
 
     async def flush(self, id: str) -> None:
-        """Ask for the text of everything so far, as if the stream ended here, and a `Flushed`; the stream goes on.
-
-        Waits while many flushes are not answered: each costs more than the audio before it.
-
-        Raises:
-            ValueError: the stream has ended.
-        """
-        while not self.closed and len(self._marks) >= _FLUSHES:
-            self._room.clear()
-            await self._room.wait()
+        """Ask for the text of everything so far, as if the stream ended here, and a `Flushed`; the stream goes on."""
         self._check()
         tail = np.zeros(0, np.float32)
         if self._front:
@@ -216,7 +204,6 @@ class LiveStream:
         if turn.keeps:
             self._overlay(turn.events)
             self._say(Flushed(str(self._marks.popleft().id)))
-            self._room.set()
         else:
             for event in turn.events:
                 self._show(event)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +21,6 @@ from .config import Refused, SchedulerConfig
 from .live import LiveStream, Runtime, StreamFailed
 from .slots import BUCKETS, Slots, Turn
 from .times import StepTimes
-
-logger = logging.getLogger(__name__)
 
 #: Streams that may begin in one step, as far as that is measured beforehand.
 _STARTING = 64
@@ -120,11 +117,6 @@ class Scheduler:
         return self._recognizer
 
     @property
-    def alive(self) -> bool:
-        """Whether it steps; a defect may have stopped it."""
-        return self._driver is not None and not self._driver.done()
-
-    @property
     def bytes_per_stream(self) -> int:
         """State that a stream costs."""
         return self._slots.bytes_per_stream
@@ -200,7 +192,7 @@ class Scheduler:
         if not driver.cancelled() and (error := driver.exception()):
             for stream in list(self._streams):
                 stream.fail(StreamFailed("failed", "the scheduler has stopped; see the server's log"))
-            logger.error("a scheduler has stopped", exc_info=error)
+            raise error
 
     async def _drive(self) -> None:
         while True:
@@ -244,8 +236,6 @@ class Scheduler:
         if stream.over:  # left while its turn was taken
             heapq.heappush(self._free, stream.slot)
             return
-        if turn.error is not None:
-            logger.error("the model failed on a stream", exc_info=turn.error)
         if lag > self.config.late_s:
             self._late = time.monotonic()
         if lag > self.config.shed_s:

@@ -86,13 +86,7 @@ class Acceptors:
         """Another in place of one that has died."""
         self._processes.pop(process, None)
         log("acceptor-died", status=await asyncio.to_thread(process.wait))
-        while not self._leaving:
-            try:
-                await self._start(bound)
-            except (OSError, RuntimeError):
-                await asyncio.sleep(1.0)
-            else:
-                return
+        await self._start(bound)
 
     async def _serve(self, pipe: Pipe, scope: Message) -> None:
         gone = {"type": "websocket.disconnect", "code": 1006} if scope["type"] == "websocket" else {"type": "http.disconnect"}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -18,8 +16,6 @@ from ..scheduler.live import Output
 from .hub import Hub, log
 from .opus import OpusDecoder, OpusError
 from .protocol import ProtocolError
-
-logger = logging.getLogger(__name__)
 
 #: WebSocket close codes (RFC 6455 and its registry) of errors; any other is a policy violation.
 _CLOSE = {"full": 1013, "busy": 1013, "limit": 1013, "draining": 1012, "failed": 1011, "too-large": 1009}
@@ -49,7 +45,7 @@ class Connection(ABC):
         self._aborted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stream: LiveStream | None = None
         self._counted = 0  # of its samples, by the metrics
-        self._heard = time.monotonic()  # when audio came last; infinite while it waits for room, which is not the client's fault
+        self._heard = time.monotonic()  # when audio came last
         self._sending = 0.0  # since when a message waits to be taken; 0 if none does
 
     @abstractmethod
@@ -112,11 +108,6 @@ class Connection(ABC):
         except WebSocketDisconnect as gone:
             code = code if self.finishing and gone.code == 1000 else "disconnected"
             await self.left(gone.code)
-        except Exception:
-            code, close = "failed", _CLOSE["failed"]
-            logger.exception("a stream failed")
-            with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
-                await asyncio.wait_for(self.refuse(code, "the server failed on this stream; resume it"), 1.0)
         finally:
             if self._stream:
                 self._stream.close()
@@ -177,16 +168,13 @@ class Connection(ABC):
         while True:
             data = await self.receive()
             if isinstance(data, str):
-                heard, self._heard = self._heard, math.inf
                 await self.hear(stream, data)
-                self._heard = heard
                 continue
             if self.finishing:
                 raise ProtocolError("bad-message", "audio after the end of the audio")
             samples = self._samples(data)
             if self.base + stream.samples + len(samples) > limit:
                 raise ProtocolError("too-long", f"a stream may have {self.hub.config.session_s:g} s of audio; start another")
-            self._heard = math.inf
             try:
                 await stream.push(samples)
             except StreamFailed:  # a ValueError, too

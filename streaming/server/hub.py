@@ -142,11 +142,6 @@ class Hub:
         return scheduler
 
     @property
-    def healthy(self) -> bool:
-        """Whether every scheduler steps."""
-        return all(scheduler.alive for scheduler in self._schedulers.values())
-
-    @property
     def streams(self) -> int:
         """Streams that are open, of all models."""
         return sum(scheduler.streams for scheduler in self._schedulers.values())
