@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import statistics
 import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +106,8 @@ class WriteTexts(lightning.Callback):
 class FinishBy(lightning.Callback):
     """End training after so many minutes, with the learning rate at zero: the number of steps follows the speed measured.
 
-    A machine may be given back at a time, not at a step. Every ``every`` steps the schedule is planned anew.
+    A machine may be given back at a time, not at a step. Every ``every`` steps the schedule is planned anew, by the median of
+    their durations: the few that waited for a compiler or for new corpora would make the schedule end too soon.
 
     Args:
         minutes: of training, from its first batch.
@@ -116,7 +119,8 @@ class FinishBy(lightning.Callback):
             raise TrainingError(f"FinishBy needs more than 0 minutes and at least 1 step, not {minutes} and {every}")
         self.seconds, self.every = minutes * 60, every
         self._began: float | None = None
-        self._marks: list[tuple[int, float]] = []
+        self._before = 0.0
+        self._took: deque[float] = deque(maxlen=every)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: object) -> None:
         if not isinstance(pl_module, AveragedModule):
@@ -124,14 +128,14 @@ class FinishBy(lightning.Callback):
         now, step = time.monotonic(), trainer.global_step
         if self._began is None:
             self._began = now
-        if step % self.every:
+        else:
+            self._took.append(now - self._before)
+        self._before = now
+        if step % self.every or not self._took:
             return
-        self._marks = [*self._marks[-3:], (step, now)]  # the speed of late: compiling and loading are behind
-        (before, then), left = self._marks[0], self._began + self.seconds - now
-        if step == before:
-            return
+        left = self._began + self.seconds - now
         # all ranks by the first one's clock, or one would stop without the others
-        left, steps = trainer.strategy.broadcast((left, step + max(0, round(left * (step - before) / (now - then)))))
+        left, steps = trainer.strategy.broadcast((left, step + max(0, round(left / statistics.median(self._took)))))
         pl_module.optimisation = replace(pl_module.optimisation, steps=steps)
         if left <= 0 or steps <= step:
             trainer.should_stop = True

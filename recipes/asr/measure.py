@@ -56,8 +56,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; returns an exit status."""
     parser = argparse.ArgumentParser(prog="python -m riverrun.recipes.asr.measure", description=__doc__)
     parser.add_argument("manifests", nargs="+", type=Path, help="JSON Lines with id, audio and text")
     parser.add_argument("--model", default="default", help="a bundle's name or folder")
@@ -68,19 +68,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="write the figures as JSON, too")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    model, results = load(given.model), []
-    for path in given.manifests:
-        entries = read_manifest(path)
-        for head in given.head:
-            for search in given.search:
-                for latency in given.latency:
-                    result = measure(model, entries, latency if latency == "full" else int(latency), search, head)
-                    results.append({"set": path.stem, **result})
-                    print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    results = []
+    try:
+        model = load(given.model)
+        for path in given.manifests:
+            entries = read_manifest(path)
+            for head in given.head:
+                for search in given.search:
+                    for latency in given.latency:
+                        result = measure(model, entries, latency if latency == "full" else int(latency), search, head)
+                        results.append({"set": path.stem, **result})
+                        print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if given.output:
         given.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(table(results))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
