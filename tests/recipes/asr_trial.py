@@ -43,6 +43,7 @@ def trial(folder: Path, **changes: Any) -> dict[str, Any]:
         "data": {"sources": [{"path": str(folder / "pack")}], "tokenizer": str(folder / "tokens.model"), "budget_s": 6, "short_epochs": 0},
         "trainer": {
             "accelerator": "cpu",
+            "default_root_dir": str(folder),
             "max_steps": 4,
             "limit_train_batches": 2,
             "reload_dataloaders_every_n_epochs": 1,

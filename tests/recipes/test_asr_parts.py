@@ -154,7 +154,7 @@ def test_test_and_predict(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     )
     base["data"] |= {"test": {"pack": str(folder / "pack")}, "predict": str(folder / "pack")}
     writer = {"class_path": "riverrun.recipes.asr.callbacks.WriteTexts", "init_args": {"path": str(tmp_path / "texts.jsonl")}}
-    base["trainer"] = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "callbacks": [writer]}
+    base["trainer"] = {**base["trainer"], "callbacks": [writer]}
     configuration = written(folder, base)
     assert run(["test", "--config", configuration]) == 0
     assert "test/wer/pack/full" in capsys.readouterr().out
