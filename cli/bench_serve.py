@@ -18,7 +18,7 @@ import typer
 from .errors import UsageError, say
 from .options import Device, Json, LiveLatency
 from .remote import client_module, stream_url
-from .served import Served, started
+from .served import Served, started, work_done
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ def serve(
         started(server, model, latency, device, threads, acceptors) as served,
         _drivers(served.address, drivers, _heard(audio), utterance, piece / 1000, latency) as driving,
     ):
-        trials = Trials(served, driving, seconds, limit / 1000)
+        trials = Trials(served, driving, seconds, limit / 1000, tell=as_json)
         result: dict[str, Any] = {}
         if clients is None:
             held, twice = trials.find(first or served.state().get("capacity") or 8, budget)
@@ -98,10 +98,11 @@ class Trials:
         driving: the processes of clients.
         seconds: of one trial, after clients have come.
         limit: seconds that words may come late.
+        tell: whether each trial is written to stderr as it ends, as JSON.
     """
 
-    def __init__(self, served: Served, driving: list[subprocess.Popen[str]], seconds: float, limit: float):
-        self._served, self._driving, self._seconds, self._limit = served, driving, seconds, limit
+    def __init__(self, served: Served, driving: list[subprocess.Popen[str]], seconds: float, limit: float, tell: bool = False):
+        self._served, self._driving, self._seconds, self._limit, self._tell_trials = served, driving, seconds, limit, tell
         self.done: list[dict[str, Any]] = []  #: results so far
 
     def find(self, start: int, budget: float) -> tuple[int, dict[str, Any] | None]:
@@ -133,9 +134,10 @@ class Trials:
             self._tell(driver, {"clients": share + (i < rest)})
         time.sleep(min(self._seconds / 2, 4.0))  # until they have come
         self._reports()
-        delays = self._served.delays()
+        began, delays, work = time.monotonic(), self._served.delays(), self._served.work()
         time.sleep(self._seconds)
         reports, delays, memory = self._reports(), self._served.delays() - delays, self._served.memory()
+        worked = work_done(work, self._served.work(), time.monotonic() - began)
         result = {
             "clients": clients,
             "speaking": sum(r["speaking"] for r in reports),
@@ -148,6 +150,7 @@ class Trials:
             "lag_reports": sum(r["lags"] for r in reports),
             "memory_before": before,
             "memory": memory,
+            "server": worked,
         }
         slowest = max(result["last_word_ms_p99"] or 0.0, result["chunk_ms_p99"] or 0.0)
         in_time = result["last_word_ms_p99"] is not None and slowest <= self._limit * 1000
@@ -157,6 +160,8 @@ class Trials:
         if before and memory:
             result["memory_per_stream"] = max(memory - before, 0) // max(result["speaking"], 1)
         self.done.append(result)
+        if self._tell_trials:
+            print(json.dumps(result), file=sys.stderr, flush=True)
         return result
 
     def _reports(self) -> list[dict[str, Any]]:

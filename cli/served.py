@@ -20,6 +20,9 @@ from urllib.parse import urlsplit
 from .errors import UsageError
 from .remote import stream_url, token
 
+#: Series of ``riverrun_step_…`` that `Served.work` counts.
+_TICKS = {"ticks": "seconds_count", "seconds": "seconds_sum", "streams": "streams_sum"}
+
 
 @dataclass(frozen=True)
 class Delays:
@@ -70,6 +73,15 @@ class Served:
         found = re.findall(r'^riverrun_delay_seconds_bucket\{le="([^"]+)"\} (\S+)$', self._get("/metrics"), re.MULTILINE)
         return Delays(tuple(float(bound) for bound, _ in found), tuple(float(count) for _, count in found))
 
+    def work(self) -> dict[str, float]:
+        """What the server has done so far: ticks, streams in them, seconds of their parts and of the threads' processor time."""
+        metrics = self._get("/metrics")
+        done = {name: _value(metrics, f"riverrun_step_{series}") for name, series in _TICKS.items()}
+        for kind, series in (("part", "riverrun_tick_seconds_total"), ("thread", "riverrun_thread_seconds")):
+            for name, seconds in re.findall(rf'^{series}\{{{kind}="(\w+)"\}} (\S+)$', metrics, re.MULTILINE):
+                done[f"{kind} {name}"] = float(seconds)
+        return done
+
     def memory(self) -> int | None:
         """Bytes that the server's processes and its accelerator hold; of a server elsewhere, its first process alone."""
         metrics = self._get("/metrics")
@@ -116,6 +128,28 @@ def started(given: str | None, model: str, latency: int | None, device: str, thr
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
+
+
+def work_done(before: dict[str, float], after: dict[str, float], seconds: float) -> dict[str, Any]:
+    """Of `Served.work` at two times: where the time of ticks went, in milliseconds of one, and how busy each thread was, from 0 to 1."""
+    done = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    ticks = max(done["ticks"], 1)
+
+    def of(kind: str, scale: float, digits: int) -> dict[str, float]:
+        return {name.removeprefix(kind): round(value * scale, digits) for name, value in done.items() if name.startswith(kind)}
+
+    return {
+        "ticks_per_second": round(done["ticks"] / seconds, 1),
+        "streams_per_tick": round(done["streams"] / ticks, 1),
+        "tick_ms": round(done["seconds"] / ticks * 1000, 2),
+        "tick_ms_of": of("part ", 1000 / ticks, 2),
+        "threads_busy": of("thread ", 1 / seconds, 3),
+    }
+
+
+def _value(metrics: str, series: str) -> float:
+    found = re.search(rf"^{series} (\S+)$", metrics, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def _family(pid: int) -> list[int]:

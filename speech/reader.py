@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from riverrun.streaming import Endpoint, Event, Final, Partial
+from riverrun.streaming import Endpoint, Event, Final, Partial, Word
 from riverrun.streaming.endpoint import Cut, Emission, EndpointDetector, EndpointState
 from riverrun.streaming.vad import WINDOW_S
 
@@ -37,6 +37,8 @@ class LabelReader:
     def __init__(self, tokenizer: Tokenizer, endpoints: EndpointDetector, delay: LabelDelay):
         self._tokenizer, self._endpoints, self._delay = tokenizer, endpoints, delay
         self._labels: list[Label] = []  # final labels of the running segment
+        self._closed: list[Word] = []  # words of the segment that no later label changes, kept lest each step make all words anew
+        self._open = 0  # label that begins the first word behind them
         self._decided = 0
         self._state = EndpointState()
         self._partial = ""
@@ -55,8 +57,9 @@ class LabelReader:
         """Events of a step."""
         events = self._take(output, slot)
         best = read_labels(*output.best, slot) if output.best else []
-        words = self._words(self._labels + best)
-        text = " ".join(w.text for w in words)
+        self._close()
+        words = (*self._closed, *self._words(self._labels[self._open :] + best))
+        text = " ".join([w.text for w in words])
         if text != self._partial:
             self._partial = text
             events.append(Partial(self._state.segment, text, words))
@@ -67,22 +70,36 @@ class LabelReader:
         events = self._take(output, slot)
         if self._labels:
             events.append(self._final(self._state.segment, self._labels, self._decided))
-            self._labels = []
+            self._labels, self._closed, self._open = [], [], 0
         return events
 
     def _take(self, output: Heard, slot: int) -> list[Event]:
         for labels, lengths in output.final:
             self._labels += read_labels(labels, lengths, slot, self._decided)
         self._decided = int(output.decided[slot])
-        emissions = [Emission(label.frame, self._tokenizer.starts_word(label.id)) for label in self._labels]
+        fresh = len(self._labels)  # endpointing has seen those before its frame
+        while fresh and self._labels[fresh - 1].frame >= self._state.frame:
+            fresh -= 1
+        emissions = [Emission(label.frame, self._tokenizer.starts_word(label.id)) for label in self._labels[fresh:]]
         self._state, cuts = self._endpoints.advance(self._state, self._decided, emissions, self._voiced)
         if self._voiced:
             self._voiced = [frame for frame in self._voiced if frame >= self._decided]
         return [event for cut in cuts for event in self._cut(cut)]
 
+    def _close(self) -> None:
+        """Keep the words before the last one that has begun."""
+        last = len(self._labels) - 1
+        while last > self._open and not self._tokenizer.starts_word(self._labels[last].id):
+            last -= 1
+        if last > self._open:
+            words = self._words(self._labels[self._open : last + 1])  # where the next begins, each ends at the latest
+            self._closed += words[:-1] if self._tokenizer.surface(self._labels[last].id) else words
+            self._open = last
+
     def _cut(self, cut: Cut) -> list[Event]:
         ended = [label for label in self._labels if label.frame < cut.frame]
         self._labels = self._labels[len(ended) :]
+        self._closed, self._open = [], 0
         self._partial = ""
         end = Endpoint(cut.segment, round(cut.frame * self._endpoints.frame_s, 3), cut.rule)
         return [self._final(cut.segment, ended, cut.frame), end] if ended else [end]
@@ -92,7 +109,7 @@ class LabelReader:
         end = words[-1].end if words else round(frame * self._endpoints.frame_s, 3)
         return Final(segment, " ".join(w.text for w in words), words, words[0].start if words else end, end)
 
-    def _words(self, labels: list[Label]) -> tuple:
+    def _words(self, labels: list[Label]) -> tuple[Word, ...]:
         return words_of(labels, self._tokenizer, self._endpoints.frame_s, self._delay)
 
     def save(self) -> dict[str, Any]:
@@ -104,6 +121,7 @@ class LabelReader:
         """From JSON."""
         try:
             self._labels = [Label(int(i), int(frame), float(score)) for i, frame, score in saved["labels"]]
+            self._closed, self._open = [], 0
             self._decided, self._partial = int(saved["decided"]), str(saved["partial"])
             self._state = EndpointState(*map(int, saved["endpoint"]))
             self._windows = int(saved.get("windows", 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from riverrun.streaming import StreamingModule
@@ -77,12 +78,11 @@ def read_labels(output: Labels | Committed, lengths: Tensor, slot: int, offset: 
         offset: frames heard by the stream before this output; ``Labels`` count from there (``Committed`` carries its frames).
     """
     size = int(lengths[slot])
-    ids, scores = output.ids[slot, :size].tolist(), output.scores[slot, :size].tolist()
+    if not size:
+        return []
+    ids, scores = output.ids[slot, :size], output.scores[slot, :size].tolist()
     if isinstance(output, Committed):
-        return [Label(*label) for label in zip(ids, output.frames[slot, :size].tolist(), scores, strict=True)]
-    return [
-        Label(label, offset + frame, score)
-        for frame, here in enumerate(zip(ids, scores, strict=True))
-        for label, score in zip(*here, strict=True)
-        if label >= 0
-    ]
+        return [Label(*label) for label in zip(ids.tolist(), output.frames[slot, :size].tolist(), scores, strict=True)]
+    labels = ids.cpu().numpy()  # most frames have none
+    places = np.argwhere(labels >= 0).tolist()
+    return [Label(int(labels[frame, place]), offset + frame, scores[frame][place]) for frame, place in places]

@@ -54,11 +54,11 @@ class Backlog:
         """How much waits that could be decided."""
         return max(self.waiting - self._delay, 0) / self._rate
 
-    def append(self, audio: Piece) -> None:
-        """Take in a piece (n,) that has just come; of integers, it is made float only when it is heard, with others."""
+    def append(self, audio: Piece, span: float = 0.0) -> None:
+        """Take in a piece (n,) that came in the last ``span`` seconds; of integers, it is made float only when it is heard, with others."""
         now = time.monotonic()
         seconds = len(audio) / self._rate
-        self.clock = max(self.clock, now - min(seconds, _LIVE)) + seconds
+        self.clock = max(self.clock, now - min(seconds, _LIVE + span)) + seconds
         self._pieces.append(audio)
         self.waiting += len(audio)
         due = max(now, self.clock)
@@ -76,15 +76,25 @@ class Backlog:
         return (self._decided + chunks) * self._chunk + self._delay - self.heard if chunks else 0
 
     @property
+    def wanted(self) -> int:
+        """Samples that are missing for one more whole chunk."""
+        return self.size(self.chunks() + 1) - self.waiting
+
+    @property
     def since(self) -> float:
-        """When the oldest of it came."""
-        return self._arrivals[0].at
+        """When the next chunk became complete."""
+        arrival = self._completing()
+        return arrival.at if arrival else self._arrivals[-1].at
 
     @property
     def due(self) -> float:
         """When the next chunk was spoken, as far as the clock can tell: it is not urgent before."""
+        arrival = self._completing()
+        return arrival.due if arrival else self.clock
+
+    def _completing(self) -> _Arrival | None:
         end = self.heard + self.size(1)
-        return next((arrival.due for arrival in self._arrivals if arrival.end >= end), self.clock)
+        return next((arrival for arrival in self._arrivals if arrival.end >= end), None)
 
     def take(self, chunks: int) -> Audio:
         """Hear so many chunks, up to `CHUNKS_PER_STEP`."""

@@ -20,6 +20,9 @@ from .backlog import Audio, Backlog, Piece
 from .config import SchedulerConfig
 from .slots import Turn
 
+#: Flushes of a stream that may wait.
+_FLUSHES = 8
+
 
 class StreamFailed(ValueError):
     """A stream that ended before its time; ``code`` says why: "failed", "slow-reader" or "closed"."""
@@ -90,24 +93,37 @@ class LiveStream:
         self._overlaid = False  # whether a flush showed text that the reader does not know of
         self._lag_told = 0.0
 
-    async def push(self, samples: Samples) -> None:
+    async def push(self, samples: Samples, span: float = 0.0) -> None:
         """Hear mono audio (n,), float32 in [-1, 1] or int16; waits while too much of it is undecoded or ahead of real time.
+
+        Args:
+            samples: the audio.
+            span: seconds over which it came, if it was gathered.
 
         Raises:
             ValueError: not mono audio, not finite, or the stream has ended.
         """
         audio = samples if samples.dtype == np.int16 and samples.ndim == 1 and not self._front else as_float(samples)
-        while not self.closed and self.queued > self._runtime.config.queue_s:
+        while not self.closed and self.queued > self._runtime.config.queue_s and self.ready:  # less than a chunk waits for more
             self._room.clear()
             await self._room.wait()
         if (ahead := self._backlog.clock - time.monotonic() - self._runtime.config.ahead_s) > 0:
             await asyncio.sleep(ahead)
         self._check()
         self.samples += len(audio)
-        self._append(self._front.push(as_float(audio)) if self._front else audio)
+        self._append(self._front.push(as_float(audio)) if self._front else audio, span)
 
     async def flush(self, id: str) -> None:
-        """Ask for the text of everything so far, as if the stream ended here, and a `Flushed`; the stream goes on."""
+        """Ask for the text of everything so far, as if the stream ended here, and a `Flushed`; the stream goes on.
+
+        Waits while many flushes are not answered: each costs more than the audio before it.
+
+        Raises:
+            ValueError: the stream has ended.
+        """
+        while not self.closed and len(self._marks) >= _FLUSHES:
+            self._room.clear()
+            await self._room.wait()
         self._check()
         tail = np.zeros(0, np.float32)
         if self._front:
@@ -146,6 +162,11 @@ class LiveStream:
     def queued(self) -> float:
         """Seconds of audio that wait."""
         return self._backlog.seconds
+
+    @property
+    def wanted(self) -> float:
+        """Seconds of audio that are missing for the next whole chunk; of resampled audio a little more, which the resampler holds."""
+        return self._backlog.wanted / self._runtime.recognizer.sample_rate
 
     @property
     def over(self) -> bool:
@@ -204,6 +225,7 @@ class LiveStream:
         if turn.keeps:
             self._overlay(turn.events)
             self._say(Flushed(str(self._marks.popleft().id)))
+            self._room.set()
         else:
             for event in turn.events:
                 self._show(event)
@@ -225,9 +247,9 @@ class LiveStream:
         if self.closed or self._over:
             raise ValueError("the stream has ended: start a new one")
 
-    def _append(self, audio: Piece) -> None:
+    def _append(self, audio: Piece, span: float = 0.0) -> None:
         if len(audio):
-            self._backlog.append(audio)
+            self._backlog.append(audio, span)
             self._runtime.wake(self)
 
     def _mark(self, id: str | None, tail: Audio) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,6 +21,8 @@ from .config import Refused, SchedulerConfig
 from .live import LiveStream, Runtime, StreamFailed
 from .slots import BUCKETS, Slots, Turn
 from .times import StepTimes
+
+logger = logging.getLogger(__name__)
 
 #: Streams that may begin in one step, as far as that is measured beforehand.
 _STARTING = 64
@@ -37,12 +39,15 @@ class Tick:
         chunks: decided in all.
         seconds: that it took.
         delays: of each stream, from when its audio had been spoken to its events.
+        spent: seconds by what they went into: "choose" and "settle" on the event loop, "wait" for the model's thread, and there the
+            parts of `Slots.spent`.
     """
 
     streams: int
     chunks: int
     seconds: float
     delays: tuple[float, ...]
+    spent: Mapping[str, float]
 
 
 class Scheduler:
@@ -117,6 +122,11 @@ class Scheduler:
         return self._recognizer
 
     @property
+    def alive(self) -> bool:
+        """Whether it steps; a defect may have stopped it."""
+        return self._driver is not None and not self._driver.done()
+
+    @property
     def bytes_per_stream(self) -> int:
         """State that a stream costs."""
         return self._slots.bytes_per_stream
@@ -178,9 +188,10 @@ class Scheduler:
         return stream
 
     def _awake(self, stream: LiveStream) -> None:
-        if stream.ready:
+        if stream not in self._ready and stream.ready:
             self._ready[stream] = None
-            self._wake.set()
+            if len(self._ready) == 1 or self._complete:  # others change nothing about when the next tick is due
+                self._wake.set()
 
     def _release(self, stream: LiveStream) -> None:
         self._streams.pop(stream, None)
@@ -192,23 +203,30 @@ class Scheduler:
         if not driver.cancelled() and (error := driver.exception()):
             for stream in list(self._streams):
                 stream.fail(StreamFailed("failed", "the scheduler has stopped; see the server's log"))
-            raise error
+            logger.error("a scheduler has stopped", exc_info=error)
 
     async def _drive(self) -> None:
         while True:
             self._wake.clear()
             wait = self._wait()
-            if wait is None or wait > 0:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), wait)
+            if wait is not None and wait <= 0:
+                await self._tick()
                 continue
-            await self._tick()
+            timer = None if wait is None else asyncio.get_running_loop().call_later(wait, self._wake.set)
+            await self._wake.wait()
+            if timer:
+                timer.cancel()
+
+    @property
+    def _complete(self) -> bool:
+        """Whether no one is left to wait for."""
+        return len(self._ready) == len(self._streams) or len(self._ready) >= self.config.max_batch
 
     def _wait(self) -> float | None:
         """Seconds until the next tick is worth while; None if nothing is ready."""
         if not self._ready:
             return None
-        if len(self._ready) == len(self._streams) or len(self._ready) >= self.config.max_batch:
+        if self._complete:
             return 0.0
         patience = max(self.config.patience_s, min(self._times.predict(len(self._ready)), self.config.batch_s))
         return min(stream.since for stream in self._ready) + patience - time.monotonic()
@@ -221,6 +239,7 @@ class Scheduler:
         turns = [stream.turn(chunks) for stream in chosen]
         samples = [stream.samples for stream in chosen]
         self._busy = set(chosen)
+        handed = time.monotonic()
         await asyncio.get_running_loop().run_in_executor(self._worker, self._slots.run, turns)
         self._busy = set()
         end = time.monotonic()
@@ -230,12 +249,17 @@ class Scheduler:
             self._settle(stream, turn, heard, end - spoken)
         self._shed(end)
         if self._observe:
-            self._observe(Tick(len(turns), chunks * len(turns), end - now, tuple(max(end - d, 0.0) for d in due)))
+            spent = self._slots.spent
+            wait = end - handed - sum(spent.values())
+            spent = {"choose": handed - now, "wait": wait, **spent, "settle": time.monotonic() - end}
+            self._observe(Tick(len(turns), chunks * len(turns), end - now, tuple(max(end - d, 0.0) for d in due), spent))
 
     def _settle(self, stream: LiveStream, turn: Turn, heard: int, lag: float) -> None:
         if stream.over:  # left while its turn was taken
             heapq.heappush(self._free, stream.slot)
             return
+        if turn.error is not None:
+            logger.error("the model failed on a stream", exc_info=turn.error)
         if lag > self.config.late_s:
             self._late = time.monotonic()
         if lag > self.config.shed_s:

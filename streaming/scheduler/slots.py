@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,10 +71,14 @@ class Slots:
         buckets: batch sizes that steps are recorded for, where states lie on a GPU.
         streams: most streams at a time. Recorded steps hold addresses, so a pool on a GPU has its whole size from the beginning;
             elsewhere it grows.
+
+    Attributes:
+        spent: seconds of the last `run` by what they went into; "step" has the wait for an accelerator in it.
     """
 
     def __init__(self, recognizer: Recognizer, vad: SileroVad | None = None, buckets: Sequence[int] = BUCKETS, streams: int = 64):
         self._recognizer, self._vad, self._buckets = recognizer, vad, buckets
+        self.spent: dict[str, float] = {}
         self.initial: dict[str, State] = {"state": recognizer.init_state(1)}
         self.initial_with_vad = {**self.initial, "vad": vad.init_state(1)} if vad else self.initial
         self._device = next((t.device for _, t in self.initial["state"].named_tensors()), torch.device("cpu"))
@@ -107,16 +113,29 @@ class Slots:
     @torch.no_grad()
     def run(self, turns: Sequence[Turn]) -> None:
         """Take the turns; an error is left in the turn that caused it and touches no other."""
-        self._grow(max(turn.slot for turn in turns) + 1)
-        self._begin([turn for turn in turns if turn.initial])
-        _isolated(self._listen, [turn for turn in turns if turn.vad])
+        self.spent = {}
+        with self._timed("begin"):
+            self._grow(max(turn.slot for turn in turns) + 1)
+            self._begin([turn for turn in turns if turn.initial])
+        with self._timed("listen"):
+            _isolated(self._listen, [turn for turn in turns if turn.vad])
         for together in self._shapes([turn for turn in turns if not turn.ends]):
             _isolated(self._step, together)
-        _isolated(self._end, [turn for turn in turns if turn.ends and (turn.keeps or not self.recorded)])
-        _isolated(self._end_in_place, [turn for turn in turns if turn.ends and not turn.keeps and self.recorded])
-        saved = [turn for turn in turns if turn.save and turn.error is None]
-        for vad in (False, True):
-            self._save([turn for turn in saved if turn.vad == vad])
+        with self._timed("end"):
+            _isolated(self._end, [turn for turn in turns if turn.ends and (turn.keeps or not self.recorded)])
+            _isolated(self._end_in_place, [turn for turn in turns if turn.ends and not turn.keeps and self.recorded])
+        with self._timed("save"):
+            saved = [turn for turn in turns if turn.save and turn.error is None]
+            for vad in (False, True):
+                self._save([turn for turn in saved if turn.vad == vad])
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[part] = self.spent.get(part, 0.0) + time.perf_counter() - began
 
     def _begin(self, turns: Sequence[Turn]) -> None:
         fresh = [turn.slot for turn in turns if turn.initial and turn.initial["state"] is self.initial["state"]]
@@ -138,10 +157,12 @@ class Slots:
         return shapes.values()
 
     def _step(self, turns: Sequence[Turn]) -> None:
-        audio, lengths = _batch([turn.audio[0] for turn in turns])
-        output = to_host(self._step_slots(audio, lengths, self._pool, [turn.slot for turn in turns]))
-        for row, turn in enumerate(turns):
-            _read(turn, turn.reader, output, row, 0)
+        with self._timed("step"):
+            audio, lengths = _batch([turn.audio[0] for turn in turns])
+            output = to_host(self._step_slots(audio, lengths, self._pool, [turn.slot for turn in turns]))
+        with self._timed("read"):
+            for row, turn in enumerate(turns):
+                _read(turn, turn.reader, output, row, 0)
 
     def _end(self, turns: Sequence[Turn]) -> None:
         """On copies of the slots."""

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from .hub import log
 from .listening import Listening
-from .multiplex import Link, Message, Pipe
+from .multiplex import WANT, Link, Message, Pipe
 
 
 class Acceptors:
@@ -75,7 +75,12 @@ class Acceptors:
 
         _, link = await loop.create_unix_connection(lambda: Link(opened, lost), sock=ours)
         self._processes[process] = link
-        await started
+        try:
+            await started
+        except RuntimeError:
+            del self._processes[process]
+            await asyncio.to_thread(process.wait)
+            raise
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -86,7 +91,13 @@ class Acceptors:
         """Another in place of one that has died."""
         self._processes.pop(process, None)
         log("acceptor-died", status=await asyncio.to_thread(process.wait))
-        await self._start(bound)
+        while not self._leaving:
+            try:
+                await self._start(bound)
+            except (OSError, RuntimeError):
+                await asyncio.sleep(1.0)
+            else:
+                return
 
     async def _serve(self, pipe: Pipe, scope: Message) -> None:
         gone = {"type": "websocket.disconnect", "code": 1006} if scope["type"] == "websocket" else {"type": "http.disconnect"}
@@ -96,6 +107,7 @@ class Acceptors:
 
         try:
             scope["headers"] = [(name, value) for name, value in scope["headers"]]
+            scope[WANT] = pipe.want
             await self._app(scope, receive, cast(Any, pipe.send))
         except OSError:  # the client has gone
             pass

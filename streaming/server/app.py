@@ -73,8 +73,9 @@ def create_app(
     return app
 
 
-async def _healthy() -> dict[str, str]:
-    return {"status": "ok"}
+async def _healthy(request: Request) -> Response:
+    healthy = request.app.state.hub.healthy
+    return JSONResponse({"status": "ok" if healthy else "failed"}, 200 if healthy else 503)
 
 
 async def _ready(request: Request) -> Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -14,11 +16,16 @@ from ..pipeline import Samples
 from ..scheduler import LiveStream, Refused, StreamFailed
 from ..scheduler.live import Output
 from .hub import Hub, log
+from .multiplex import WANT
 from .opus import OpusDecoder, OpusError
 from .protocol import ProtocolError
 
+logger = logging.getLogger(__name__)
+
 #: WebSocket close codes (RFC 6455 and its registry) of errors; any other is a policy violation.
 _CLOSE = {"full": 1013, "busy": 1013, "limit": 1013, "draining": 1012, "failed": 1011, "too-large": 1009}
+#: Seconds of work on one connection's messages after which others have a turn: who sends faster than speech must not make them late.
+_TURN_S = 0.005
 _TYPES = {"pcm_s16le": ("<i2", 2), "pcm_f32le": ("<f4", 4)}
 
 
@@ -45,7 +52,8 @@ class Connection(ABC):
         self._aborted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stream: LiveStream | None = None
         self._counted = 0  # of its samples, by the metrics
-        self._heard = time.monotonic()  # when audio came last
+        self._bytes, self._span = 0, 0.0  # of audio so far; seconds that the last of it was held back by an acceptor
+        self._heard = time.monotonic()  # when audio came last; infinite while it waits for room, which is not the client's fault
         self._sending = 0.0  # since when a message waits to be taken; 0 if none does
 
     @abstractmethod
@@ -108,6 +116,11 @@ class Connection(ABC):
         except WebSocketDisconnect as gone:
             code = code if self.finishing and gone.code == 1000 else "disconnected"
             await self.left(gone.code)
+        except Exception:
+            code, close = "failed", _CLOSE["failed"]
+            logger.exception("a stream failed")
+            with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+                await asyncio.wait_for(self.refuse(code, "the server failed on this stream; resume it"), 1.0)
         finally:
             if self._stream:
                 self._stream.close()
@@ -132,16 +145,24 @@ class Connection(ABC):
             self._sending = 0.0
 
     async def receive(self) -> str | bytes:
-        """The next message.
+        """The next message, or several with audio that an acceptor has joined.
 
         Raises:
+            ProtocolError: it is too long.
             WebSocketDisconnect: the client has gone.
         """
         message = await self.socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code") or 1005)
         data: str | bytes | None = message.get("text")
-        return data if data is not None else message["bytes"]
+        if data is not None:
+            return data
+        audio: bytes = message["bytes"]
+        if len(audio) > self.hub.config.message_bytes and "span" not in message:
+            raise ProtocolError("too-large", f"a message may have {self.hub.config.message_bytes} bytes; send smaller pieces")
+        self._span = message.get("span", 0.0)
+        self._bytes += len(audio)
+        return audio
 
     async def _serve(self, stream: LiveStream) -> None:
         receiver = asyncio.create_task(self._receive(stream))
@@ -165,27 +186,38 @@ class Connection(ABC):
 
     async def _receive(self, stream: LiveStream) -> None:
         limit = self.hub.config.session_s * self.sample_rate
+        want = None if self.opus else self.socket.scope.get(WANT)
+        worked = 0.0
         while True:
+            if worked > _TURN_S:  # messages that have come already are taken without a pause
+                worked = 0.0
+                await asyncio.sleep(0)
             data = await self.receive()
+            began = time.monotonic()
             if isinstance(data, str):
+                before, heard, self._heard = time.monotonic(), self._heard, math.inf
                 await self.hear(stream, data)
+                self._heard = heard + time.monotonic() - before
                 continue
             if self.finishing:
                 raise ProtocolError("bad-message", "audio after the end of the audio")
             samples = self._samples(data)
             if self.base + stream.samples + len(samples) > limit:
                 raise ProtocolError("too-long", f"a stream may have {self.hub.config.session_s:g} s of audio; start another")
+            self._heard = math.inf
             try:
-                await stream.push(samples)
+                await stream.push(samples, self._span)
             except StreamFailed:  # a ValueError, too
                 raise
             except ValueError as error:
                 raise ProtocolError("bad-audio", str(error)) from None
             self._heard = time.monotonic()
+            worked += self._heard - began
+            if want:
+                unit = _TYPES[self.encoding][1]
+                want(self._bytes + math.ceil(stream.wanted * self.sample_rate) * unit, unit)
 
     def _samples(self, data: bytes) -> Samples:
-        if len(data) > self.hub.config.message_bytes:
-            raise ProtocolError("too-large", f"a message may have {self.hub.config.message_bytes} bytes; send smaller pieces")
         if self.opus:
             try:
                 return self.opus.decode(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -67,6 +68,8 @@ class Hub:
     async def __aenter__(self) -> Self:
         """Start the models."""
         self._resources.callback(self._worker.shutdown)
+        self.metrics.watch_thread("events", threading.get_ident())
+        self.metrics.watch_thread("models", await asyncio.get_running_loop().run_in_executor(self._worker, threading.get_ident))
         self._resources.push_async_callback(self.store.close)
         try:
             self.vad = SileroVad()
@@ -140,6 +143,11 @@ class Hub:
             raise ProtocolError("unsupported", str(error)) from None
         self._asked[model.name, variant] = resources
         return scheduler
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every scheduler steps."""
+        return all(scheduler.alive for scheduler in self._schedulers.values())
 
     @property
     def streams(self) -> int:

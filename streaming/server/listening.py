@@ -123,7 +123,7 @@ class TimedWebSocket(WebSocketsSansIOProtocol):
 
 
 class _JsonLines(logging.Formatter):
-    """What uvicorn has to say, as one line of JSON like the rest of the log."""
+    """What uvicorn and this package have to say of defects, as one line of JSON like the rest of the log."""
 
     def format(self, record: logging.LogRecord) -> str:
         facts: dict[str, Any] = {"time": round(record.created, 3), "event": record.levelname.lower(), "message": record.getMessage()}
@@ -133,13 +133,14 @@ class _JsonLines(logging.Formatter):
 
 
 def log_errors_as_json() -> None:
-    """Write uvicorn's errors to stderr, as JSON."""
-    logger = logging.getLogger("uvicorn.error")
+    """Write errors to stderr, as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
-    logger.handlers = [handler]
-    logger.setLevel(logging.ERROR)
-    logger.propagate = False
+    for name, level in (("uvicorn.error", logging.ERROR), ("riverrun", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
 
 
 def allow_many_files() -> None:

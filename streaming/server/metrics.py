@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -26,6 +28,10 @@ class Metrics:
         self.step = Histogram("riverrun_step_seconds", "Time of a step.", buckets=_SECONDS, registry=r)
         self.batch = Histogram("riverrun_step_streams", "Streams in a step.", buckets=[2**i for i in range(13)], registry=r)
         self.loop = Histogram("riverrun_loop_delay_seconds", "Lateness of the event loop.", buckets=_SECONDS, registry=r)
+        self.spent = Counter("riverrun_tick_seconds", "Time of ticks, by what it went into.", ["part"], registry=r)
+        self.thread = Gauge(
+            "riverrun_thread_seconds", "Processor time of a thread: of the event loop, of the models.", ["thread"], registry=r
+        )
         self.state = Gauge("riverrun_state_bytes", "State of one stream.", ["model", "latency_ms"], registry=r)
         ProcessCollector(registry=r)
         Gauge("riverrun_accelerator_bytes", "Memory of tensors on the accelerator.", registry=r).set_function(_accelerator_bytes)
@@ -37,10 +43,25 @@ class Metrics:
         self.batch.observe(tick.streams)
         for delay in tick.delays:
             self.delay.observe(delay)
+        for part, seconds in tick.spent.items():
+            self.spent.labels(part).inc(max(seconds, 0.0))
+
+    def watch_thread(self, name: str, ident: int) -> None:
+        """Tell the processor time of a thread of this process, where the system does."""
+        if hasattr(time, "pthread_getcpuclockid"):
+            clock = time.pthread_getcpuclockid(ident)
+            self.thread.labels(name).set_function(lambda: _seconds(clock))
 
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+def _seconds(clock: int) -> float:
+    try:
+        return time.clock_gettime(clock)
+    except OSError:  # its thread has ended
+        return 0.0
 
 
 def _accelerator_bytes() -> float:

@@ -2,6 +2,9 @@
 
 A frame is a head (length, connection, kind) and a payload: JSON, or bytes as they are where there are many of them. Either side sends at
 most `WINDOW` messages of a connection ahead of what the other has taken, so a connection that is not read fills nothing but its window.
+
+An application that can do nothing with a little audio says how much it waits for (`Pipe.want`), and the acceptor holds messages back until
+there is so much: a process with a thousand streams is woken once for each chunk of a stream, and not for each message.
 Both ends are processes of ours; a frame that makes no sense ends the link.
 """
 
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -17,9 +21,15 @@ from typing import Any, cast
 
 #: Messages of one connection that are on their way at a time.
 WINDOW = 32
+#: Key of `Pipe.want` in the scope of a connection that comes through an acceptor.
+WANT = "riverrun.want"
 
 _HEAD = struct.Struct("<IIB")
+_WANT = struct.Struct("<QI")
+_SPAN = struct.Struct("<f")
 _LONGEST = 1 << 28  # bytes of a frame
+_HELD = 1 << 18  # bytes of binary messages that are held back at most
+_HELD_S = 1.0  # and for how long: who speaks slowly must not seem idle
 
 Message = dict[str, Any]
 
@@ -35,6 +45,8 @@ class Kind(IntEnum):
     LAST = 5  # the last part of a body
     TAKEN = 6  # how many messages were taken since this was last said
     CLOSE = 7  # nothing more comes: the application has returned, or the client has gone
+    WANT = 8  # bytes, of all binary messages together, before which none need be passed on, and the size of their unit
+    JOINED = 9  # several WebSocket messages, behind the seconds from the first to the last
 
 
 class Pipe:
@@ -53,6 +65,11 @@ class Pipe:
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._ahead = self._taken = 0
+        self._come = 0  # bytes of binary messages so far
+        self._wanted, self._unit = 0, 1
+        self._held: list[bytes] = []
+        self._held_bytes, self._held_since = 0, 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self.closed = False  #: whether the other side has ended it
 
     async def receive(self) -> Message | None:
@@ -79,10 +96,12 @@ class Pipe:
             await self._room.wait()
         if self.closed:
             raise ConnectionResetError("the connection has ended")
+        kind, data = message["type"], message.get("bytes")
+        if data is not None and self._hold(data):
+            return
+        self._pass_held()
         self._ahead += 1
-        kind = message["type"]
         if kind in ("websocket.receive", "websocket.send"):
-            data = message.get("bytes")
             if data is not None:
                 self._link.send(self._number, Kind.BINARY, data)
             else:
@@ -92,8 +111,44 @@ class Pipe:
         else:
             self._link.send(self._number, Kind.EVENT, dump(message))
 
+    def want(self, position: int, unit: int) -> None:
+        """Let the other side hold binary messages back until there are so many bytes of them, counted from the first.
+
+        They come joined then, as one message with ``span``, the seconds from the first of them to the last.
+
+        Args:
+            position: bytes, those included that have come already.
+            unit: bytes; a message that is no whole number of them is not joined.
+        """
+        self._link.send(self._number, Kind.WANT, _WANT.pack(position, unit))
+
+    def _hold(self, data: bytes) -> bool:
+        """Whether a binary message is held back, or has left with those that were."""
+        self._come += len(data)
+        if self._come >= self._wanted and not self._held or len(data) % self._unit or self._held_bytes + len(data) > _HELD:
+            return False
+        if not self._held:
+            self._held_since = time.monotonic()
+            self._timer = self._link.later(_HELD_S, self._pass_held)
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._come >= self._wanted:
+            self._pass_held()
+        return True
+
+    def _pass_held(self) -> None:
+        if not self._held:
+            return
+        span = time.monotonic() - self._held_since
+        self._link.send(self._number, Kind.JOINED, b"".join([_SPAN.pack(span), *self._held]))
+        self._ahead += 1
+        self._held, self._held_bytes = [], 0
+        if self._timer:
+            self._timer.cancel()
+
     def close(self) -> None:
         """Say that nothing more comes, and take nothing more."""
+        self._pass_held()
         self._link.pipes.pop(self._number, None)
         self._link.send(self._number, Kind.CLOSE, b"")
 
@@ -107,6 +162,12 @@ class Pipe:
             self._put({"type": self._body, "body": data, "more_body": kind == Kind.BODY})
         elif kind == Kind.EVENT:
             self._put(parse(data))
+        elif kind == Kind.JOINED:
+            self._put({"type": self._received, "bytes": data[_SPAN.size :], "text": None, "span": _SPAN.unpack_from(data)[0]})
+        elif kind == Kind.WANT:
+            self._wanted, self._unit = _WANT.unpack(data)
+            if self._come >= self._wanted:
+                self._pass_held()
         elif kind == Kind.TAKEN:
             self._ahead -= struct.unpack("<I", data)[0]
             self._room.set()
@@ -145,6 +206,10 @@ class Link(asyncio.Protocol):
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out += [_HEAD.pack(len(data), number, kind), data]
+
+    def later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call something in a while."""
+        return self._loop.call_later(seconds, call)
 
     def _flush(self) -> None:
         out, self._out = self._out, []

@@ -106,7 +106,7 @@ def test_serving_with_tls_and_tokens(model: SpeechModel, tmp_path: Path) -> None
     subprocess.run(command, check=True, capture_output=True)
     tokens.write_text(f"# ours\n\n{TOKEN}\n")
     options = ["--models", str(model.bundle.folder), "--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(tokens)]
-    with Process(*options) as server:
+    with Process(*options, "--acceptors", "1") as server:
         trust = ssl.create_default_context(cafile=str(certificate))
         request = urllib.request.Request(f"https://{server.address}/v1/models", headers={"Authorization": f"Bearer {TOKEN}"})
         with urllib.request.urlopen(request, context=trust) as response:

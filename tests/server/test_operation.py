@@ -3,10 +3,12 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
 
+from riverrun.cli.serve import served
 from riverrun.speech.model import SpeechModel
 from riverrun.streaming import Final
 from riverrun.streaming import Stream as AloneStream
@@ -14,7 +16,9 @@ from riverrun.streaming.client import AsyncClient
 from riverrun.streaming.scheduler import SchedulerConfig
 from riverrun.streaming.server import MemoryStore, ServerConfig, create_app
 from riverrun.streaming.server import protocol as p
+from riverrun.streaming.server.config import ServedModel
 
+from ..streaming.test_scheduler import Slow
 from .running import alone, durable, engine_of, noise, running
 from .test_protocol import opened, rest, started
 
@@ -93,10 +97,6 @@ def test_the_log_tells_what_was_said_if_it_is_asked_to(model: SpeechModel, caplo
 
 
 def test_a_search_with_beams_is_served_like_any(model: SpeechModel) -> None:
-    from dataclasses import replace
-
-    from riverrun.cli.serve import served
-
     audio = noise(2.0, 31)
     engine = replace(engine_of(model), models=served([model], "beam", 3, [320]))
 
@@ -110,4 +110,22 @@ def test_a_search_with_beams_is_served_like_any(model: SpeechModel) -> None:
     with running(create_app(engine, ServerConfig(OPEN))) as address:
         events = asyncio.run(main(address))
     stream = AloneStream(model.recognizer(320, "beam", 3))
+    assert durable(events) == durable(stream.push(audio) + stream.finish())
+
+
+def test_who_waits_for_room_is_not_idle(model: SpeechModel) -> None:
+    audio = noise(3.2, 41)
+    slow = ServedModel("slow", ("en",), (320,), 320, lambda variant: Slow(model.recognizer(variant.latency_ms), 0.45))
+    config = ServerConfig(SchedulerConfig(utilisation=float("inf"), queue_s=0.2, batch_s=1e-9, shed="none"), idle_s=0.4)
+
+    async def main(address: str) -> list:
+        async with AsyncClient(f"ws://{address}/v1/stream") as client:
+            for at in range(0, len(audio), 12800):
+                await client.send(audio[at : at + 12800])
+            await client.finish()
+            return [event async for event in client]
+
+    with running(create_app(replace(engine_of(model), models=(slow,)), config)) as address:
+        events = asyncio.run(main(address))
+    stream = AloneStream(model.recognizer(320))
     assert durable(events) == durable(stream.push(audio) + stream.finish())

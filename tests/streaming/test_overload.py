@@ -8,7 +8,7 @@ import pytest
 from riverrun.speech.model import SpeechModel
 from riverrun.speech.recognizer import StreamingRecognizer
 from riverrun.streaming import Final, Stream
-from riverrun.streaming.scheduler import Lag, Refused, Saved, SchedulerConfig, StreamFailed
+from riverrun.streaming.scheduler import Flushed, Lag, Refused, Saved, SchedulerConfig, StreamFailed
 from riverrun.streaming.vad import SileroVad, VadError
 
 from ..tiny import tiny_model
@@ -121,3 +121,41 @@ def test_integers_and_floats_are_heard_alike(recognizer: StreamingRecognizer) ->
 
     one, two, three = asyncio.run(main())
     assert one and one == two == three
+
+
+def test_many_flushes_wait_their_turn(recognizer: StreamingRecognizer) -> None:
+    async def main() -> tuple[int, list]:
+        async with running(Slow(recognizer, 0.01)) as scheduler:
+            stream = scheduler.open()
+            heard, asked = asyncio.create_task(collect(stream)), 0
+
+            async def flood() -> None:
+                nonlocal asked
+                for i in range(40):
+                    await stream.flush(str(i))
+                    asked += 1
+
+            flooding = asyncio.create_task(flood())
+            await asyncio.sleep(0)
+            most = asked
+            await flooding
+            await stream.finish()
+            return most, await heard
+
+    most, said = asyncio.run(main())
+    assert most <= 8
+    assert [item.id for item in said if isinstance(item, Flushed)] == [str(i) for i in range(40)]
+
+
+def test_a_scheduler_that_a_defect_has_stopped_says_so(recognizer: StreamingRecognizer) -> None:
+    async def main() -> None:
+        async with running(recognizer) as scheduler:
+            stream = scheduler.open()
+            assert scheduler.alive
+            stream.turn = None  # type: ignore[assignment, method-assign]
+            await stream.push(np.zeros(16000, np.float32))
+            with pytest.raises(StreamFailed, match="has stopped"):
+                await collect(stream)
+            assert not scheduler.alive
+
+    asyncio.run(main())
