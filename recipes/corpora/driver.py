@@ -6,9 +6,11 @@ import fcntl
 import hashlib
 import json
 import multiprocessing
+import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -17,11 +19,12 @@ from typing import Any
 
 from .errors import CorpusError
 from .files import write_json, write_lines, write_rows
-from .part import Part, whole_lines
+from .part import Part, whole_line_texts, whole_lines
 from .worker import Start, Task, work
 
 _CRASHES_IN_A_ROW = 5
 _LOADING_S = 60.0  # allowed for, beyond the patience with one utterance, while a worker starts
+_GATHER_S = 0.02  # many workers report thousands of times a second: listening to all of them at each report would take a core
 _CRASHED = 999  # the driver's own part, for utterances that took a worker down
 
 
@@ -149,7 +152,8 @@ class Driver:
     def _start(self, index: int, tasks: list[Task], start: Start, crashes: int = 0) -> _Worker:
         receive, send = self._context.Pipe(duplex=False)
         process = self._context.Process(target=work, args=(index, tasks, start, self.out, send), daemon=True)
-        process.start()
+        with _one_thread():
+            process.start()
         send.close()
         return _Worker(tasks, process, receive, crashes=crashes)
 
@@ -160,6 +164,7 @@ class Driver:
             with Part(self.out, _CRASHED) as crashed:
                 while workers:
                     wait([worker.report for worker in workers.values()], timeout=1.0)
+                    time.sleep(_GATHER_S)
                     for index, worker in list(workers.items()):
                         if self._listen(worker):
                             continue
@@ -207,8 +212,9 @@ class Driver:
     def _finish(self, tasks: Sequence[Task], about: Mapping[str, Any], skipped: Sequence[dict[str, Any]]) -> None:
         """Join the parts into ``manifest.jsonl``, which comes last, whole or not at all; before it ``skipped.jsonl``, ``about.json``."""
         clips, seconds, speakers, engines = dict[Any, str](), 0.0, set[str | None](), dict[str, float]()
-        for row in self._gather("part"):
-            clips[row["id"]] = json.dumps(row, ensure_ascii=False)
+        for line in (line for path in sorted(self.out.glob("part-*.jsonl")) for line in whole_line_texts(path)):
+            row = json.loads(line)
+            clips[row["id"]] = line
             seconds += row["duration"]
             speakers |= {row["speaker"]} - {None}
             if "engine" in row:
@@ -246,3 +252,18 @@ def _digest(tasks: Iterable[Task]) -> str:
     for task in tasks:
         digest.update(f"{task!r}\n".encode())
     return digest.hexdigest()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """While this lasts, a process that is started keeps numpy's and OpenMP's pools to one thread: the work is parted by processes."""
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(before, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -37,7 +37,7 @@ class Part:
 
     def add(self, samples: np.ndarray, row: dict[str, Any]) -> None:
         """Append a clip: audio first, so that a whole line always has its audio."""
-        self._raw.write(samples.astype("<i2").tobytes())
+        self._raw.write(np.ascontiguousarray(samples, "<i2").data)
         self._raw.flush()
         _append(self._lines, {**row, "audio": self.audio.name, "offset": self._offset, "samples": len(samples)})
         self._offset += 2 * len(samples)
@@ -54,6 +54,11 @@ def _append(file: Any, row: dict[str, Any]) -> None:
 
 def whole_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON lines of a file; a last one that was cut short is cut off the file too. A missing file has none."""
+    return [json.loads(line) for line in whole_line_texts(path)]
+
+
+def whole_line_texts(path: Path) -> list[str]:
+    """The same as they are written."""
     if not path.exists():
         return []
     content = path.read_bytes()
@@ -61,4 +66,4 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
     if end < len(content):
         with path.open("r+b") as file:
             file.truncate(end)
-    return [json.loads(line) for line in content[:end].decode().split("\n") if line]
+    return [line for line in content[:end].decode().split("\n") if line]

@@ -133,4 +133,4 @@ def test_the_command_without_engines_says_which_file_is_missing(tmp_path: Path, 
     (tmp_path / "text.txt").write_text("say this\n")
     arguments = ["--text", str(tmp_path / "text.txt"), "--out", str(tmp_path / "out"), "--root", str(tmp_path), "--jobs", "1"]
     assert main(arguments) == 2
-    assert "unpack" in capsys.readouterr().err
+    assert "needs the Debian packages" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ..errors import CorpusError
+from .packages import PACKAGES
 
 
 class SynthesisError(CorpusError):
@@ -25,11 +26,11 @@ class TimedWord(NamedTuple):
 
 @dataclass(frozen=True)
 class Speech:
-    """What an engine said: mono int16 ``samples``, and ``spoken``, the words as read, where the engine tells."""
+    """What an engine said: mono int16 ``samples``; ``words``, and ``spoken``, the words as read, where the engine tells."""
 
     samples: np.ndarray
     sample_rate: int
-    words: list[TimedWord]
+    words: list[TimedWord] | None
     spoken: str | None = None
 
 
@@ -39,10 +40,10 @@ class Voice:
 
     Attributes:
         id: distinct name, kept in the manifest; hold-outs are chosen by it.
-        engine: "espeak", "flite" or "festival".
+        engine: a key of `packages.PACKAGES`.
         name: the engine's own name of the voice.
-        pitch: mean fundamental frequency as heard, Hz (flite, festival).
-        spread: its standard deviation, Hz.
+        pitch: mean fundamental frequency as heard, Hz (not espeak).
+        spread: its standard deviation, Hz (flite, festival).
         warp: formant factor: the audio is played this much slower or faster, with rate and pitch set against it.
         alpha: frequency warping of flite's vocoder, for voices that have one.
         weight: how often the voice speaks, relative to the others of its engine.
@@ -85,16 +86,32 @@ class Engine(Protocol):
         ...
 
 
-def find_library(root: Path, name: str) -> Path:
+def find_library(root: Path, name: str, engine: str) -> Path:
     """The shared library ``name`` under ``root``/usr/lib.
 
     Raises:
-        SynthesisError: it is not there.
+        SynthesisError: it is not there; the message names the engine's packages.
     """
     for folder in (root / "usr/lib", *sorted((root / "usr/lib").glob("*-linux-gnu*"))):
         if (folder / name).exists():
             return folder / name
-    raise SynthesisError(f"{root} has no {name} under usr/lib; install or unpack the engine's Debian package, or leave the engine out")
+    raise _lacking(root, f"usr/lib/{name}", engine)
+
+
+def find_file(root: Path, name: str, engine: str) -> Path:
+    """The file ``root``/``name``.
+
+    Raises:
+        SynthesisError: it is not there; the message names the engine's packages.
+    """
+    if (root / name).exists():
+        return root / name
+    raise _lacking(root, name, engine)
+
+
+def _lacking(root: Path, name: str, engine: str) -> SynthesisError:
+    packages = " ".join(PACKAGES[engine])
+    return SynthesisError(f"{root} has no {name}: {engine} needs the Debian packages {packages}; or leave it out with --engines")
 
 
 def declare(library: Any, name: str, result: Any, *arguments: Any) -> None:

@@ -42,7 +42,7 @@ class Espeak:
     """An `Engine`. Voice variants of our own are laid in a private data folder, so that the installed one is never written to."""
 
     def __init__(self, root: Path, voices: list[Voice], scratch: Path) -> None:
-        library = find_library(root, "libespeak-ng.so.1")
+        library = find_library(root, "libespeak-ng.so.1", "espeak")
         for needed in (root / "stub/libpcaudio.so.0", library.parent / "libpcaudio.so.0", library.parent / "libsonic.so.0"):
             if needed.exists():
                 c.CDLL(str(needed), mode=c.RTLD_GLOBAL)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .engine import Speech, Style, SynthesisError, TimedWord, Voice, find_library
+from .engine import Speech, Style, SynthesisError, TimedWord, Voice, find_file, find_library
 
 _SCHEME = r"""
 (define (riverrun_speak voice pitch spread stretch text wav times)
@@ -36,16 +36,14 @@ class Festival:
 
     def __init__(self, root: Path, voices: list[Voice], scratch: Path) -> None:
         self._root = root
-        self._program = root / "usr/bin/festival"
-        if not self._program.exists():
-            raise SynthesisError(f"{root} has no usr/bin/festival; install or unpack its Debian package, or leave the engine out")
+        self._program = find_file(root, "usr/bin/festival", "festival")
         self._wav, self._times = scratch / "festival.wav", scratch / "festival.times"
         self._process: subprocess.Popen[bytes] | None = None
         self._said = 0
 
     def _start(self) -> subprocess.Popen[bytes]:
         data = self._root / "usr/share/festival"
-        libraries = [self._root / "stub", find_library(self._root, "libestools.so.2.5").parent]
+        libraries = [self._root / "stub", find_library(self._root, "libestools.so.2.5", "festival").parent]
         process = subprocess.Popen(  # noqa: S603
             [self._program, "--libdir", data, "--datadir", data, "--pipe"],
             stdin=subprocess.PIPE,

@@ -66,7 +66,7 @@ class Flite:
         self._voices: dict[str, tuple[_NativeVoice, _Vocoder | None, float]] = {}
 
     def _load(self, name: str) -> c.CDLL:
-        return c.CDLL(str(find_library(self._root, name)), mode=c.RTLD_GLOBAL)
+        return c.CDLL(str(find_library(self._root, name, "flite")), mode=c.RTLD_GLOBAL)
 
     def _voice(self, name: str) -> tuple[_NativeVoice, _Vocoder | None, float]:
         """The voice, a writable copy of its vocoder model, and the model's own warping."""

@@ -27,17 +27,18 @@ class Rendering:
 
 
 def unwrap(samples: np.ndarray) -> np.ndarray:
-    """int16 samples as float64 in units of full scale, integer overflow undone.
+    """int16 samples as float32 in units of full scale, integer overflow undone.
 
     Raises:
         SynthesisError: the samples jump in a way that no single overflow explains.
     """
-    x: np.ndarray = samples.astype(np.float64)
-    if len(x) and np.abs(np.diff(x)).max(initial=0) > _STEP_OF_WRAP:
-        x = np.unwrap(x, period=65536)
+    x: np.ndarray = samples.astype(np.float32)
+    if len(x) and int(samples.max()) - int(samples.min()) > _STEP_OF_WRAP and np.abs(np.diff(x)).max(initial=0) > _STEP_OF_WRAP:
+        x = np.unwrap(samples.astype(np.float64), period=65536).astype(np.float32)
         if abs(x[-1] - samples[-1]) > 1 or np.abs(x).max() > 60000:
             raise SynthesisError("the engine overflowed")
-    return x / 32768
+    x *= np.float32(1 / 32768)
+    return x
 
 
 def speech_span(x: np.ndarray, sample_rate: int) -> tuple[int, int]:
@@ -56,11 +57,11 @@ def speech_span(x: np.ndarray, sample_rate: int) -> tuple[int, int]:
 
 def level(x: np.ndarray, rms_db: float) -> np.ndarray:
     """Scale to a level in dB of full scale, or to just below clipping where that is less."""
-    gain = 10 ** (rms_db / 20) / (math.sqrt(float(np.mean(x * x))) + 1e-9)
-    return x * min(gain, _PEAK / (float(np.abs(x).max()) + 1e-9))
+    gain = 10 ** (rms_db / 20) / (math.sqrt(float(np.dot(x, x)) / len(x)) + 1e-9)
+    return x * np.float32(min(gain, _PEAK / (float(np.abs(x).max()) + 1e-9)))
 
 
-def render(speech: Speech, warp: float, rendering: Rendering, rng: random.Random) -> tuple[np.ndarray, list[TimedWord]]:
+def render(speech: Speech, warp: float, rendering: Rendering, rng: random.Random) -> tuple[np.ndarray, list[TimedWord] | None]:
     """The clip, int16 at 16 kHz, and its word times in seconds of the clip.
 
     ``warp`` above 1 raises formants and pitch and shortens the speech by that factor, as a tape played faster does.
@@ -72,13 +73,16 @@ def render(speech: Speech, warp: float, rendering: Rendering, rng: random.Random
     begin, end = speech_span(x, speech.sample_rate)
     x = level(soxr.resample(x[begin:end], speech.sample_rate * warp, SAMPLE_RATE), rng.uniform(*rendering.level_db))
     before, after = (int(rng.uniform(*rendering.edge_s) * SAMPLE_RATE) for _ in range(2))
-    clip = np.pad(x, (before, after))
-    noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(len(clip))  # no microphone gives digital zeros
-    clip += noise * 10 ** (rng.uniform(*rendering.noise_db) / 20)
+    noise = np.random.default_rng(rng.getrandbits(32))  # no microphone gives digital zeros
+    clip = noise.standard_normal(before + len(x) + after, np.float32)
+    clip *= np.float32(10 ** (rng.uniform(*rendering.noise_db) / 20))
+    clip[before : before + len(x)] += x
     duration = len(clip) / SAMPLE_RATE
 
     def moved(seconds: float) -> float:
         return round(min(max((seconds - begin / speech.sample_rate) / warp + before / SAMPLE_RATE, 0.0), duration), 3)
 
-    words = [TimedWord(word, moved(start), moved(stop)) for word, start, stop in speech.words]
-    return np.clip(np.round(clip * 32767), -32768, 32767).astype(np.int16), words
+    words = None if speech.words is None else [TimedWord(word, moved(start), moved(stop)) for word, start, stop in speech.words]
+    clip *= np.float32(32767)
+    np.clip(np.rint(clip, out=clip), -32768, 32767, out=clip)
+    return clip.astype(np.int16), words

@@ -11,11 +11,10 @@ from typing import Any
 
 from ..driver import Driver, Summary
 from .engine import Engine
+from .packages import LICENCES
 from .script import Line
 from .speaker import ENGINES, Speaker, Task
 from .voices import Cast
-
-_LICENCE = "speech by espeak-ng (GPL-3) and by voices of flite and festival (BSD-like); of the text: see there"
 
 
 def speak(
@@ -53,6 +52,11 @@ def speak(
     tasks = [Task(turn * len(lines) + index, line.sentence, line.extra) for turn in range(repeat) for index, line in enumerate(lines)]
     voices = hashlib.sha256(repr(dataclasses.astuple(cast)).encode()).hexdigest()
     driver = Driver(out, {"corpus": "synthetic", "voices": voices}, jobs=jobs, patience_s=patience_s)
-    spoken = {"name": "synthetic", "language": cast.language, "voices": [voice.id for voice in cast.voices], "licence": _LICENCE}
+    spoken = {"name": "synthetic", "language": cast.language, "voices": [voice.id for voice in cast.voices], "licence": _licence(cast)}
     start = partial(Speaker, cast, root.resolve(), engines)
     return driver.run(tasks, start, about={**spoken, "text": about}, skipped=skipped, progress=progress)
+
+
+def _licence(cast: Cast) -> str:
+    used = sorted({voice.engine for voice in cast.voices})
+    return f"speech by {', '.join(LICENCES.get(name, name) for name in used)}; of the text: see there"

@@ -16,10 +16,14 @@ from .engine import Engine, SynthesisError, Voice
 from .espeak import Espeak
 from .festival import Festival
 from .flite import Flite
+from .pico import Pico
 from .render import SAMPLE_RATE, render
+from .rhvoice import RHVoice
 from .voices import Cast
 
-ENGINES: Mapping[str, Callable[[Path, list[Voice], Path], Engine]] = {"espeak": Espeak, "flite": Flite, "festival": Festival}
+ENGINES: Mapping[str, Callable[[Path, list[Voice], Path], Engine]] = {
+    "espeak": Espeak, "festival": Festival, "flite": Flite, "pico": Pico, "rhvoice": RHVoice,
+}  # fmt: skip
 _ATTEMPTS = 3  # what one voice misreads or overflows at, another often says: a set for measuring should be whole
 _CHARACTERS_PER_SECOND = (1.5, 35.0)
 # Words that an engine respells to get a reading right.
@@ -56,6 +60,7 @@ def make_clip(task: Task, cast: Cast, engines: Mapping[str, Engine], attempt: in
     """Speak one sentence: int16 at 16 kHz, and its manifest row (without its place in a file). Each ``attempt`` draws a voice anew.
 
     The row's ``words`` are ``[word, start s, end s]`` and spell ``text``; an entry has two words where the engine runs them together.
+    An engine that tells no times gives a row without ``words``.
 
     Raises:
         SynthesisError: the engine failed, spoke other words, or took an unlikely time.
@@ -73,14 +78,14 @@ def make_clip(task: Task, cast: Cast, engines: Mapping[str, Engine], attempt: in
         if seconds > cast.max_seconds or not slowest < len(task.sentence) / seconds < fastest:
             raise SynthesisError(f"{len(task.sentence)} characters took {seconds:.1f} s")
         text = transcript(task.sentence)
-        words = [(transcript(word), start, end) for word, start, end in times]
-        if " ".join(word for word, _, _ in words if word) != text:
+        words = None if times is None else [(word, start, end) for token, start, end in times if (word := transcript(token))]
+        if words is not None and " ".join(word for word, _, _ in words) != text:
             raise SynthesisError("the word times do not spell the sentence")
     except SynthesisError as error:
         raise SynthesisError(f"{voice.id}: {error}") from None
     row = {
         **task.extra, "id": task.id, "text": text, "sentence": task.sentence, "speaker": voice.id, "engine": voice.engine,
-        "lang": cast.language, "duration": round(seconds, 3), "words": [word for word in words if word[0]],
+        "lang": cast.language, "duration": round(seconds, 3), **({} if words is None else {"words": words}),
         "rate": round(style.rate, 2), "warp": round(style.warp, 3),
     }  # fmt: skip
     return clip, row
