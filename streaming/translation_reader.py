@@ -150,7 +150,7 @@ class TranslationReader:
         for group in groups:
             text = self._decode([item.token for item, _ in group]).strip()
             looks = [item.source_ms for item, _ in group if item.source_ms is not None]
-            at_ms = group[-1][0].at_ms
+            at_ms = group[0][0].at_ms  # punctuation may follow much later
             clock = max(clock, (looks[0] if looks else at_ms) / 1000)
             end = max(clock, (max(looks) + self._frame_ms if looks else at_ms) / 1000)
             score = math.exp(min(sum(item.score for item, _ in group) / len(group), 0.0))

@@ -185,6 +185,20 @@ def test_the_end_of_the_sentence_is_not_written_before_the_source_has_ended() ->
     assert text(events) == "eins zwei drei"
 
 
+def test_a_full_stop_that_may_be_too_early_is_held_back() -> None:
+    """A model that has heard half a sentence closes it; behind a written full stop it would begin another one with the rest."""
+    for policy in ("hold-n:n=0", "wait-k:k=1", "local-agreement", "alignatt:frames=1", "edatt:alpha=1"):
+        stream = Stream(translator := script([10, 11, 20, 21, 90], ended=True, policy=policy))
+        shown = [e for e in stream.push(speak([1] * 8)) if isinstance(e, Partial)][-1]
+        assert (shown.text, shown.stable) == ("eins zwei.", 9), policy
+        translator.model.tokens[4:] = [30, 31, 90]  # type: ignore[attr-defined]
+        assert text(stream.push(speak([1] * 8)) + stream.finish()) == "eins zwei drei."
+    events = Stream(script([10, 11, 90, 20, 21, 90], ended=True)).push(speak([1] * 4))  # of two, only the one at the end
+    assert (text(events), [(e.text, e.stable) for e in events if isinstance(e, Partial)]) == ("eins.", [("zwei.", 4)])
+    events = Stream(script([2010, 2020, 2090], ended=True, languages=("zh",))).push(speak([1] * 4))
+    assert [(e.text, e.stable) for e in events if isinstance(e, Partial)] == [("一二。", 2)]
+
+
 def test_words_are_written_whole_and_begun_ones_later() -> None:
     stream = Stream(translator := script([10, 11, 20], ended=False))
     (shown,) = stream.push(speak([1] * 2))
@@ -259,7 +273,7 @@ def test_segments_end_with_sentences() -> None:
     finals = [e for e in events if isinstance(e, Final)]
     assert [(e.segment, e.text) for e in finals] == [(0, "eins zwei drei."), (1, "vier fünf sechs sieben.")]
     assert (finals[0].start, finals[0].end) == (0.04, 0.68)
-    assert [e for e in events if isinstance(e, Endpoint)] == [Endpoint(0, 0.97, "sentence"), Endpoint(1, 2.4, "sentence")]
+    assert [e for e in events if isinstance(e, Endpoint)] == [Endpoint(0, 1.29, "sentence"), Endpoint(1, 2.4, "sentence")]
 
 
 def test_a_segment_without_sentences_ends_between_words() -> None:
