@@ -71,7 +71,7 @@ def pack_all(positions: Sequence[Position], readers: Sequence[Reader], parts: Ma
         ]
         header = json.dumps(dict([*head, *_entries(extra, sum(sizes))])).encode()
         header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8
-        state = [rows[i].tobytes() for rows in states]
+        state = [rows[i].data for rows in states]  # large: copied once, into the whole
         yield b"".join([struct.pack("<Q", len(header)), header, *state, position.pending.tobytes(), about, front])
 
 

@@ -22,6 +22,8 @@ from .tokens import Tokens
 
 #: Seconds between looks at the connections' time limits.
 _WATCH_S = 0.1
+#: Part of the time that the event loop may work, by a running mean with this weight of the last look: the model's thread needs Python, too.
+_BUSY, _MEMORY = 0.6, 0.1
 
 logger = logging.getLogger("riverrun.server")
 
@@ -56,6 +58,7 @@ class Hub:
         self.tokens, self.store, self.metrics = tokens or Tokens(), store or MemoryStore(), Metrics()
         self.draining = self.ready = False
         self.late_s = 0.0  #: by which the event loop is late: audio waits so long before a scheduler even sees it
+        self.busy = 0.0  #: part of the time that the event loop's thread works, lately
         self.connections: set[Abortable] = set()
         self.by_token: dict[str, Abortable] = {}
         self.vad: SileroVad | None = None  #: voice activity detection, if it is installed
@@ -163,7 +166,7 @@ class Hub:
 
     def _room(self, scheduler: Scheduler) -> None:
         """Schedulers share one machine: what one of them has room for, all of them together may not."""
-        if self.late_s > self.config.scheduler.late_s:
+        if self.late_s > self.config.scheduler.late_s or (self.busy > _BUSY and self.config.scheduler.utilisation != float("inf")):
             raise Refused("busy", "the server is behind real time; try again later")
         if self.streams >= self.config.scheduler.max_streams:
             raise Refused("full", f"{self.streams} streams are open, which is all this server takes; try again later")
@@ -174,10 +177,11 @@ class Hub:
     async def _watch(self) -> None:
         """Look after connections' time limits, and after the time that this event loop takes to come to anything."""
         while True:
-            before = time.monotonic()
+            before, worked = time.monotonic(), time.thread_time()
             await asyncio.sleep(_WATCH_S)
             now = time.monotonic()
             self.late_s = max(now - before - _WATCH_S, 0.0)
+            self.busy += _MEMORY * ((time.thread_time() - worked) / (now - before) - self.busy)
             self.metrics.loop.observe(self.late_s)
             self._watch_connections(now)
 

@@ -21,6 +21,8 @@ from typing import Any, cast
 
 #: Messages of one connection that are on their way at a time.
 WINDOW = 32
+#: Seconds for which messages are held back at most: who speaks slowly must not seem idle.
+HELD_S = 1.0
 #: Key of `Pipe.want` in the scope of a connection that comes through an acceptor.
 WANT = "riverrun.want"
 
@@ -29,7 +31,6 @@ _WANT = struct.Struct("<QI")
 _SPAN = struct.Struct("<f")
 _LONGEST = 1 << 28  # bytes of a frame
 _HELD = 1 << 18  # bytes of binary messages that are held back at most
-_HELD_S = 1.0  # and for how long: who speaks slowly must not seem idle
 
 Message = dict[str, Any]
 
@@ -129,7 +130,7 @@ class Pipe:
             return False
         if not self._held:
             self._held_since = time.monotonic()
-            self._timer = self._link.later(_HELD_S, self._pass_held)
+            self._timer = self._link.later(HELD_S, self._pass_held)
         self._held.append(data)
         self._held_bytes += len(data)
         if self._come >= self._wanted:

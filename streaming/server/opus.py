@@ -6,6 +6,7 @@ What a packet may cost is known before it is decoded: its first bytes say how lo
 from __future__ import annotations
 
 from collections import deque
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,6 +25,7 @@ class OpusError(ValueError):
     """A message that is no Opus packet."""
 
 
+@cache
 def available() -> bool:
     """Whether PyAV is here."""
     return find_spec("av") is not None

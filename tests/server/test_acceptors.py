@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import struct
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from riverrun.speech.model import SpeechModel
 from riverrun.streaming.client import AsyncClient
-from riverrun.streaming.server.multiplex import WINDOW, Kind, Link, Pipe, dump, parse
+from riverrun.streaming.server.multiplex import HELD_S, WINDOW, Kind, Link, Pipe, dump, parse
 
 from .running import Process, alone, durable, noise
 from .test_transcriptions import wav
@@ -67,8 +68,6 @@ def test_messages_survive_the_link_and_windows_hold() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        import socket
-
         ours, theirs = socket.socketpair()
         opened: list[Pipe] = []
         lost: list[bool] = []
@@ -102,5 +101,57 @@ def test_messages_survive_the_link_and_windows_hold() -> None:
         client._transport.abort()  # type: ignore[union-attr]
         await asyncio.sleep(0.05)
         assert lost and not client.pipes
+
+    asyncio.run(main())
+
+
+def test_audio_is_held_back_until_there_is_enough() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        opened: list[Pipe] = []
+        await loop.create_unix_connection(lambda: Link(lambda pipe, _: opened.append(pipe), lambda: None), sock=ours)
+        _, client = await loop.create_unix_connection(lambda: Link(None, lambda: None), sock=theirs)
+        pipe = client.pipes[1] = Pipe(client, 1, "websocket.send")
+        client.send(1, Kind.OPEN, dump({"type": "websocket"}))
+        await asyncio.sleep(0.02)
+        [application] = opened
+
+        async def say(**message: object) -> None:
+            await pipe.send({"type": "websocket.receive", **message})
+            await asyncio.sleep(0.02)
+
+        async def want(position: int) -> None:
+            application.want(position, 2)
+            await asyncio.sleep(0.02)
+
+        await want(10)
+        for data in (b"ab", b"cdef", b"gh"):
+            await say(bytes=data)
+        assert not application._queue
+        await say(bytes=b"ijkl")  # enough
+        joined = await application.receive() or {}
+        assert joined["bytes"] == b"abcdefghijkl" and 0.03 < joined["span"] < 5
+        await say(bytes=b"mn")  # nothing more was asked for
+        assert (await application.receive() or {}).get("span") is None
+        await want(100)
+        await say(bytes=b"op")
+        await want(16)  # what is there is enough after all
+        assert (await application.receive() or {})["bytes"] == b"op"
+        await want(100)
+        await say(bytes=b"qr")
+        await say(text="{}")  # what was said before comes before
+        assert [(await application.receive() or {}).get(kind) for kind in ("bytes", "text")] == [b"qr", "{}"]
+        await say(bytes=b"st")
+        await say(bytes=b"odd")  # an error of the client, which joining would hide
+        assert [(await application.receive() or {})["bytes"] for _ in range(2)] == [b"st", b"odd"]
+        await say(bytes=b"uv")
+        assert not application._queue
+        await asyncio.sleep(HELD_S)  # who speaks slowly is heard all the same
+        assert (await application.receive() or {})["bytes"] == b"uv"
+        await say(bytes=b"wx")
+        pipe.close()
+        assert (await application.receive() or {})["bytes"] == b"wx"
+        assert await application.receive() is None
 
     asyncio.run(main())

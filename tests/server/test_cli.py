@@ -4,6 +4,7 @@ import json
 import ssl
 import subprocess
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,9 @@ from riverrun.cli.live import Captions
 from riverrun.cli.main import main
 from riverrun.cli.remote import hear_remotely, stream_url
 from riverrun.speech.model import SpeechModel
-from riverrun.streaming.scheduler import SchedulerConfig
 from riverrun.streaming.server import ServerConfig, Tokens, create_app
 
-from .running import Process, alone, durable, engine_of, noise, running
+from .running import PATIENT, Process, alone, durable, engine_of, noise, running
 
 TOKEN = "a-token-of-sixteen-or-more"
 
@@ -115,7 +115,7 @@ def test_serving_with_tls_and_tokens(model: SpeechModel, tmp_path: Path) -> None
 
 def test_bench_serve_measures_and_finds(model: SpeechModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.float32), 16000)
-    config = ServerConfig(SchedulerConfig(max_streams=3, utilisation=float("inf")))
+    config = ServerConfig(replace(PATIENT, max_streams=3))
     with running(create_app(engine_of(model), config)) as address:
         options = [
             "--server",

@@ -22,7 +22,6 @@ from riverrun.speech.model import SpeechModel
 from riverrun.streaming import Stream
 from riverrun.streaming.client import AsyncClient, ClientError
 from riverrun.streaming.policies import parse_policy
-from riverrun.streaming.scheduler import SchedulerConfig
 from riverrun.streaming.server import ServerConfig, create_app
 from riverrun.streaming.server import protocol as p
 from riverrun.streaming.server.opus import OpusDecoder, OpusError, duration
@@ -30,10 +29,10 @@ from riverrun.streaming.translator import Translator
 from riverrun.streaming.vad import SileroVad
 
 from ..tiny_translator import tiny_translator
-from .running import alone, durable, engine_of, noise, running
+from .running import PATIENT, alone, durable, engine_of, noise, running
 from .test_protocol import opened, rest, started
 
-OPEN = ServerConfig(SchedulerConfig(utilisation=float("inf")), save_s=0.7, variants=2)
+OPEN = ServerConfig(PATIENT, save_s=0.7, variants=2)
 
 
 def packets(audio: np.ndarray, ms: int = 20, layout: str = "mono") -> list[bytes]:

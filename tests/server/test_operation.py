@@ -13,20 +13,17 @@ from riverrun.speech.model import SpeechModel
 from riverrun.streaming import Final
 from riverrun.streaming import Stream as AloneStream
 from riverrun.streaming.client import AsyncClient
-from riverrun.streaming.scheduler import SchedulerConfig
 from riverrun.streaming.server import MemoryStore, ServerConfig, create_app
 from riverrun.streaming.server import protocol as p
 from riverrun.streaming.server.config import ServedModel
 
 from ..streaming.test_scheduler import Slow
-from .running import alone, durable, engine_of, noise, running
+from .running import PATIENT, alone, durable, engine_of, noise, running
 from .test_protocol import opened, rest, started
-
-OPEN = SchedulerConfig(utilisation=float("inf"))
 
 
 def test_a_server_whose_event_loop_is_late_takes_no_more(model: SpeechModel) -> None:
-    app = create_app(engine_of(model), ServerConfig(OPEN))
+    app = create_app(engine_of(model), ServerConfig(replace(PATIENT, late_s=0.4)))
     with running(app) as address:
         over = time.monotonic() + 15.0
 
@@ -50,7 +47,7 @@ def test_a_server_whose_event_loop_is_late_takes_no_more(model: SpeechModel) -> 
 def test_a_server_that_stops_sends_streams_elsewhere(model: SpeechModel) -> None:
     """Two servers share a store, as they would Redis."""
     store, audio = MemoryStore(), noise(4.0, 21)
-    config = ServerConfig(OPEN, save_s=0.5, drain_s=0.3)
+    config = ServerConfig(PATIENT, save_s=0.5, drain_s=0.3)
     data = (audio * 32768).astype("<i2").tobytes()
     first, second = (create_app(engine_of(model), config, store=store) for _ in range(2))
 
@@ -89,7 +86,7 @@ def test_the_log_tells_what_was_said_if_it_is_asked_to(model: SpeechModel, caplo
             await client.finish()
             return [event async for event in client]
 
-    with running(create_app(engine_of(model), ServerConfig(OPEN, log_text=True))) as address:
+    with running(create_app(engine_of(model), ServerConfig(PATIENT, log_text=True))) as address:
         finals = [e for e in asyncio.run(main(address)) if isinstance(e, Final)]
     logged = [json.loads(record.message) for record in caplog.records if record.name == "riverrun.server"]
     assert [entry["text"] for entry in logged if entry["event"] == "final"] == [e.text for e in finals]
@@ -107,7 +104,7 @@ def test_a_search_with_beams_is_served_like_any(model: SpeechModel) -> None:
             await client.finish()
             return [event async for event in client]
 
-    with running(create_app(engine, ServerConfig(OPEN))) as address:
+    with running(create_app(engine, ServerConfig(PATIENT))) as address:
         events = asyncio.run(main(address))
     stream = AloneStream(model.recognizer(320, "beam", 3))
     assert durable(events) == durable(stream.push(audio) + stream.finish())
@@ -116,7 +113,7 @@ def test_a_search_with_beams_is_served_like_any(model: SpeechModel) -> None:
 def test_who_waits_for_room_is_not_idle(model: SpeechModel) -> None:
     audio = noise(3.2, 41)
     slow = ServedModel("slow", ("en",), (320,), 320, lambda variant: Slow(model.recognizer(variant.latency_ms), 0.45))
-    config = ServerConfig(SchedulerConfig(utilisation=float("inf"), queue_s=0.2, batch_s=1e-9, shed="none"), idle_s=0.4)
+    config = ServerConfig(replace(PATIENT, queue_s=0.2, batch_s=1e-9), idle_s=0.4)
 
     async def main(address: str) -> list:
         async with AsyncClient(f"ws://{address}/v1/stream") as client:

@@ -18,14 +18,13 @@ from riverrun.cli.main import main as command_line
 from riverrun.speech.model import SpeechModel
 from riverrun.streaming import Endpoint, Final, Partial, Word
 from riverrun.streaming.events import Event
-from riverrun.streaming.scheduler import SchedulerConfig
 from riverrun.streaming.scheduler.live import LiveStream
 from riverrun.streaming.server import ServedModel, ServerConfig, Tokens, create_app
 from riverrun.streaming.server.config import Variant
 from riverrun.streaming.state import State
 
 from .browser import Chromium, Page, chromium
-from .running import engine_of, noise, running
+from .running import PATIENT, engine_of, noise, running
 
 TOKEN = "a-token-of-sixteen-or-more"
 RATE = 44100
@@ -34,7 +33,6 @@ LIVE = "document.body.dataset.state === 'live'"
 DONE = "document.getElementById('status').value === 'Done'"
 FINALS = "[...document.querySelectorAll('#finals li')].map((item) => item.lastChild.textContent)"
 FITS = "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight"
-ANY = SchedulerConfig(utilisation=float("inf"))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +50,7 @@ def browser(recording: Path) -> Iterator[Chromium]:
 
 @pytest.fixture(scope="module")
 def address(model: SpeechModel) -> Iterator[str]:
-    with running(create_app(engine_of(model), ServerConfig(ANY, save_s=1.0))) as address:
+    with running(create_app(engine_of(model), ServerConfig(PATIENT, save_s=1.0))) as address:
         yield address
 
 
@@ -142,7 +140,7 @@ def test_the_microphone_is_captioned_live_on_a_phone_whatever_breaks(
         await push(stream, samples)
 
     monkeypatch.setattr(LiveStream, "push", listening)
-    app = create_app(engine_of(model), ServerConfig(ANY, save_s=0.7))
+    app = create_app(engine_of(model), ServerConfig(PATIENT, save_s=0.7))
 
     async def main(address: str) -> list[str]:
         async with browser.page(f"http://{address}/", 390, 844) as page:
@@ -244,7 +242,7 @@ def lined(seconds: float) -> str:
 
 def test_a_translation_is_drawn_over_the_sound(model: SpeechModel, browser: Chromium, recording: Path) -> None:
     served = ServedModel("en-de", ("en",), (500,), 500, lambda latency_ms: Scripted())  # type: ignore[arg-type,return-value]
-    app = create_app(replace(engine_of(model), models=(served,)), ServerConfig(ANY))
+    app = create_app(replace(engine_of(model), models=(served,)), ServerConfig(PATIENT))
 
     async def main(address: str) -> None:
         async with browser.page(f"http://{address}/") as page:
@@ -282,7 +280,7 @@ def test_what_the_server_offers_can_be_chosen(model: SpeechModel, browser: Chrom
         return Scripted()
 
     served = ServedModel("en-de", ("en",), (500, 1000), 500, recognizer, ("de", "fr"), "alignatt")  # type: ignore[arg-type]
-    app = create_app(replace(engine_of(model), models=(served, *engine_of(model).models)), ServerConfig(ANY))
+    app = create_app(replace(engine_of(model), models=(served, *engine_of(model).models)), ServerConfig(PATIENT))
 
     def choose(select: str, value: str) -> str:
         return f"{select}.value = '{value}', {select}.dispatchEvent(new Event('change', {{bubbles: true}}))"
@@ -311,7 +309,7 @@ def test_what_the_server_offers_can_be_chosen(model: SpeechModel, browser: Chrom
 
 
 def test_what_goes_wrong_is_said(model: SpeechModel, browser: Chromium, recording: Path) -> None:
-    one = ServerConfig(SchedulerConfig(max_streams=1, utilisation=float("inf")))
+    one = ServerConfig(replace(PATIENT, max_streams=1))
     app = create_app(engine_of(model), one, Tokens([TOKEN]))
     trouble = "trouble.checkVisibility() && trouble.textContent"
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,11 +18,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from riverrun.speech.model import SpeechModel
 from riverrun.streaming import Endpoint, Final, Partial, Word
 from riverrun.streaming.client import AsyncClient
-from riverrun.streaming.scheduler import SchedulerConfig
 from riverrun.streaming.server import ServerConfig, Tokens, create_app
 from riverrun.streaming.server import protocol as p
 
-from .running import alone, durable, engine_of, noise, running
+from .running import PATIENT, alone, durable, engine_of, noise, running
 
 TOKEN = "a-token-of-sixteen-or-more"
 OTHER = "another-token-that-is-good"
@@ -49,7 +49,7 @@ async def rest(socket: ClientConnection) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def address(model: SpeechModel) -> Any:
-    config = ServerConfig(SchedulerConfig(utilisation=float("inf")), message_bytes=200000, idle_s=1.0, start_s=1.0, session_s=20.0)
+    config = ServerConfig(PATIENT, message_bytes=200000, idle_s=1.0, start_s=1.0, session_s=20.0)
     with running(create_app(engine_of(model), config), config.message_bytes) as address:
         yield address
 
@@ -100,7 +100,7 @@ def test_pings_do_not_keep_an_idle_stream(address: str) -> None:
 
 
 def test_tokens_and_how_many_streams_they_may_have(model: SpeechModel) -> None:
-    config = ServerConfig(SchedulerConfig(utilisation=float("inf")))
+    config = ServerConfig(PATIENT)
     app = create_app(engine_of(model), config, Tokens([TOKEN, OTHER], streams=2))
 
     async def main(address: str) -> None:
@@ -141,7 +141,7 @@ def test_pages_of_other_origins_may_not_connect(address: str) -> None:
 
 
 def test_a_full_server_refuses_clearly(model: SpeechModel) -> None:
-    config = ServerConfig(SchedulerConfig(max_streams=1, utilisation=float("inf")))
+    config = ServerConfig(replace(PATIENT, max_streams=1))
 
     async def main(address: str) -> tuple[str, int | None]:
         async with opened(address) as one:

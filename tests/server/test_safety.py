@@ -19,13 +19,13 @@ from websockets.exceptions import ConnectionClosed
 
 from riverrun.speech.model import SpeechModel
 from riverrun.streaming.client import AsyncClient
-from riverrun.streaming.scheduler import LiveStream, SchedulerConfig
+from riverrun.streaming.scheduler import LiveStream
 from riverrun.streaming.server import MemoryStore, ServerConfig, create_app
 from riverrun.streaming.server import protocol as p
 from riverrun.streaming.server.session import Session
 from riverrun.streaming.server.sherpa import SherpaConnection
 
-from .running import alone, durable, engine_of, noise, running
+from .running import PATIENT, alone, durable, engine_of, noise, running
 from .test_protocol import opened, rest, started
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -38,7 +38,7 @@ def entries(name: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def server(model: SpeechModel) -> Iterator[tuple[str, FastAPI]]:
-    config = ServerConfig(SchedulerConfig(utilisation=float("inf")), message_bytes=200000, idle_s=1.0, start_s=1.0, session_s=20.0)
+    config = ServerConfig(PATIENT, message_bytes=200000, idle_s=1.0, start_s=1.0, session_s=20.0)
     app = create_app(engine_of(model), config)
     with running(app, config.message_bytes) as address:
         yield address, app

@@ -11,15 +11,14 @@ import soundfile
 
 from riverrun.cli.formats import FORMATS
 from riverrun.speech.model import SpeechModel
-from riverrun.streaming.scheduler import SchedulerConfig
 from riverrun.streaming.server import ServerConfig, create_app
 
-from .running import engine_of, noise, running
+from .running import PATIENT, engine_of, noise, running
 
 
 @pytest.fixture(scope="module")
 def address(model: SpeechModel) -> Any:
-    config = ServerConfig(SchedulerConfig(utilisation=float("inf")), upload_bytes=500000, session_s=10.0)
+    config = ServerConfig(PATIENT, upload_bytes=500000, session_s=10.0)
     with running(create_app(engine_of(model), config)) as address:
         yield address
 
