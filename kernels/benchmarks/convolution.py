@@ -33,9 +33,9 @@ def _ours(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def _definition(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
-    y, gated = reference.forward(x, weight[:, 0], bias, gamma, beta, EPS)
+    y, convolved = reference.forward(x, weight[:, 0], bias, gamma, beta, EPS)
     grad = upstream(y.shape).to(y.dtype)
-    dx, dweight, *vectors = reference.backward(grad, x, gated, weight[:, 0], bias, gamma, beta, EPS)
+    dx, dweight, *vectors = reference.backward(grad, x, convolved, weight[:, 0], bias, gamma, beta, EPS)
     return y, dx, dweight[:, None], *vectors
 
 
@@ -100,15 +100,13 @@ CASES = [
 ]  # fmt: skip
 
 TUNINGS = [
-    Tuning("forward, span", CASES[0], kernels.SIZES, "span", (16, 64, 128)),
-    Tuning("forward tile", CASES[0], kernels.SIZES, "forward", (1024, 2048, 8192)),
-    Tuning("backward tile", CASES[0], kernels.SIZES, "backward", (1024, 4096, 8192)),
-    Tuning(
-        "gate backward tile",
-        CASES[0],
-        kernels.SIZES,
-        "gate",
-        ((32, 64, 4, 4), (64, 32, 4, 4), (64, 64, 4, 1), (64, 64, 4, 2), (64, 64, 8, 4), (32, 64, 4, 8)),
-    ),
-    Tuning("step tile", CASES[1], kernels.SIZES, "forward", (1024, 2048, 8192)),
+    Tuning("convolve", CASES[0], kernels.SIZES, "convolve", ((32, 4, 1), (32, 8, 1), (64, 8, 1), (128, 4, 2), (64, 4, 2))),
+    Tuning("convolve span", CASES[0], kernels.SIZES, "convolve span", (32, 128, 256)),
+    Tuning("gate", CASES[0], kernels.SIZES, "gate", ((32, 2, 1), (32, 8, 1), (64, 4, 2), (64, 4, 1), (128, 4, 4))),
+    Tuning("gate span", CASES[0], kernels.SIZES, "gate span", (64, 256)),
+    Tuning("norm", CASES[0], kernels.SIZES, "norm", (2048, 8192)),
+    Tuning("norm backward", CASES[0], kernels.SIZES, "norm backward", (1024, 4096, 8192)),
+    Tuning("norm span", CASES[0], kernels.SIZES, "norm span", (16, 64)),
+    Tuning("step", CASES[1], kernels.SIZES, "convolve", ((32, 4, 1), (32, 8, 1), (64, 8, 1), (128, 8, 2))),
+    Tuning("step, norm", CASES[1], kernels.SIZES, "norm", (1024, 2048, 8192)),
 ]

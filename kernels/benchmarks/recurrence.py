@@ -152,10 +152,13 @@ CASES = [
     ),
 ]  # fmt: skip
 
-BLOCKS = ((32, 32, 4, 3), (64, 64, 4, 3), (64, 32, 4, 2), (64, 16, 4, 3), (64, 64, 8, 2), (128, 32, 8, 2), (32, 64, 4, 3))
+FORWARDS = ((64, 64, 4, 2), (32, 32, 4, 3), (64, 32, 4, 2), (64, 16, 4, 3), (128, 32, 8, 2), (32, 64, 4, 3))
+BACKWARDS = ((64, 32, 4, 2), (64, 64, 4, 1), (32, 64, 4, 2), (32, 32, 4, 3), (64, 64, 8, 2), (64, 32, 8, 2))
+SHIPPED = kernels.BLOCKS[2, D]
 TUNINGS = [
-    Tuning("lightning_attention", CASES[0], kernels.BLOCKS, (2, 64), BLOCKS),
-    Tuning("lightning_step", CASES[1], kernels.BLOCKS, (2, 64), BLOCKS),
+    Tuning("lightning_attention", CASES[0], kernels.BLOCKS, (2, D), tuple((x, SHIPPED[1]) for x in FORWARDS)),
+    Tuning("lightning_attention, backward", CASES[0], kernels.BLOCKS, (2, D), tuple((SHIPPED[0], x) for x in BACKWARDS)),
+    Tuning("lightning_step", CASES[1], kernels.BLOCKS, (2, D), tuple((x, SHIPPED[1]) for x in FORWARDS)),
     Tuning(
         "gated_scan", CASES[2], triton_scan.SIZES, "scan", ((16, 64, 4), (16, 64, 2), (16, 128, 4), (32, 32, 2), (32, 128, 4), (64, 64, 4))
     ),

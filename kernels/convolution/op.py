@@ -55,8 +55,8 @@ def _step(
     return implementation.step(x, slots, lengths, state, weight, bias, gamma, beta, eps)
 
 
-def _backward(grad: Tensor, x: Tensor, gated: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Any:
-    tensors = (t.contiguous() for t in (grad, x, gated, weight, bias, gamma, beta))
+def _backward(grad: Tensor, x: Tensor, convolved: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Any:
+    tensors = (t.contiguous() for t in (grad, x, convolved, weight, bias, gamma, beta))
     return _implementation(x, weight).backward(*tensors, eps)
 
 
@@ -75,10 +75,10 @@ def _half(x: Tensor) -> Tensor:
 
 
 convolution_backward = operator(
-    "convolution_backward(Tensor grad, Tensor x, Tensor gated, Tensor weight, Tensor bias, Tensor gamma, Tensor beta, float eps)"
+    "convolution_backward(Tensor grad, Tensor x, Tensor convolved, Tensor weight, Tensor bias, Tensor gamma, Tensor beta, float eps)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _backward,
-    lambda grad, x, gated, weight, bias, gamma, beta, eps: tuple(map(_like, (x, weight, bias, gamma, beta))),
+    lambda grad, x, convolved, weight, bias, gamma, beta, eps: tuple(map(_like, (x, weight, bias, gamma, beta))),
 )
 convolution = operator(
     "convolution(Tensor x, Tensor weight, Tensor bias, Tensor gamma, Tensor beta, float eps) -> (Tensor, Tensor)",

@@ -11,10 +11,10 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor
     """See ``riverrun.kernels.convolution``, with weights (C, K). Half types are summed in float32.
 
     Returns:
-        The output and the gated input, both (B, T, C) in the dtype of ``x``.
+        The output and what the layer norm got, both (B, T, C) in the dtype of ``x``.
     """
-    gated = _gate(x)
-    return _norm(_convolve(F.pad(gated, (0, 0, weight.shape[1] - 1, 0)), weight, bias), gamma, beta, eps).to(x.dtype), gated
+    convolved = _convolve(F.pad(_gate(x), (0, 0, weight.shape[1] - 1, 0)), weight, bias).to(x.dtype)  # rounded as it is kept
+    return _norm(_wide(convolved), gamma, beta, eps).to(x.dtype), convolved
 
 
 def step(
@@ -33,7 +33,7 @@ def step(
     t = torch.arange(x.shape[1], device=x.device)
     gated = _gate(x)
     window = torch.cat([state[slots], gated], 1)
-    y = _norm(_convolve(window, weight, bias), gamma, beta, eps).to(x.dtype)
+    y = _norm(_wide(_convolve(window, weight, bias).to(x.dtype)), gamma, beta, eps).to(x.dtype)
     index = lengths[:, None] + torch.arange(state.shape[1], device=x.device)
     heard = lengths > 0
     state[slots[heard]] = window.gather(1, index[..., None].expand(-1, -1, window.shape[2]))[heard]
@@ -41,12 +41,12 @@ def step(
 
 
 def backward(
-    grad: Tensor, x: Tensor, gated: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float
+    grad: Tensor, x: Tensor, convolved: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, weight, bias, gamma and beta."""
+    """Gradients of x, weight, bias, gamma and beta, from what ``forward`` kept."""
     taps = weight.shape[1]
-    window = F.pad(_wide(gated), (0, 0, taps - 1, 0))
-    convolved = _convolve(window, weight, bias)
+    window = F.pad(_wide(_gate(x)), (0, 0, taps - 1, 0))
+    convolved = _wide(convolved)
     centred = convolved - convolved.mean(-1, keepdim=True)
     inverse = (centred.square().mean(-1, keepdim=True) + eps).rsqrt()
     unit = centred * inverse

@@ -29,16 +29,17 @@ def _backward(
     alpha: Tensor,
     lengths: Tensor,
     filled: Tensor | None,
+    out: Tensor,
     tau: Tensor,
     chunk: int,
     left: int,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if (kernels := _kernels(q, k, chunk, left)) is None:
-        return reference.backward(grad, q, k, v, alpha, lengths, filled, tau, chunk, left, scale)
+        return reference.backward(grad, q, k, v, alpha, lengths, filled, out, tau, chunk, left, scale)
     grad, q, k, v = (_packed(x) for x in (grad, q, k, v))
     filled = None if filled is None else filled.contiguous()
-    return kernels.backward(grad, q, k, v, alpha.contiguous(), lengths.contiguous(), filled, tau, chunk, left, scale)
+    return kernels.backward(grad, q, k, v, alpha.contiguous(), lengths.contiguous(), filled, out, tau, chunk, left, scale)
 
 
 def _kernels(q: Tensor, k: Tensor, chunk: int, left: int) -> Any:
@@ -62,7 +63,7 @@ def _like(x: Tensor) -> Tensor:
 
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
     *tensors, ctx.chunk, ctx.left, ctx.scale = inputs
-    ctx.save_for_backward(*tensors, output[1])
+    ctx.save_for_backward(*tensors, *output)
     ctx.mark_non_differentiable(output[1])
 
 
@@ -71,8 +72,8 @@ def _differentiate(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
 
 
 attention_backward = operator(
-    "entmax_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor alpha, Tensor lengths, Tensor? filled, Tensor tau,"
-    " int chunk, int left, float scale) -> (Tensor, Tensor, Tensor, Tensor)",
+    "entmax_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor alpha, Tensor lengths, Tensor? filled, Tensor out,"
+    " Tensor tau, int chunk, int left, float scale) -> (Tensor, Tensor, Tensor, Tensor)",
     _backward,
     lambda grad, q, k, v, alpha, *_: (_like(q), _like(k), _like(v), _like(alpha)),
 )

@@ -60,6 +60,7 @@ def backward(
     alpha: Tensor,
     lengths: Tensor,
     filled: Tensor | None,
+    out: Tensor,
     tau: Tensor,
     chunk: int,
     left: int,
@@ -68,7 +69,7 @@ def backward(
     """Gradients of q, k, v and α (Correia et al., "Adaptively Sparse Transformers", 2019).
 
     With u = p^{2−α}, g the gradient of p and c = Σ u·g / Σ u, that of a score is u·(g − c). With h = −p log p, that of α is
-    Σ g·(p − u / Σ u) / (α−1)² + Σ g·(h − u / Σ u · Σ h) / (α−1).
+    Σ g·(p − u / Σ u) / (α−1)² + Σ g·(h − u / Σ u · Σ h) / (α−1). ``out`` is not needed here.
     """
     z, a = _scores(q, k, alpha, lengths, filled, chunk, left, scale)
     p, u = weights(z, tau[..., None], a)

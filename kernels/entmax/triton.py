@@ -23,18 +23,28 @@ def first_seen(first_query, filled, chunk, left):
 
 
 @triton.jit
-def sees(i, j, length, filled, chunk, left):
-    """Whether query i sees key j."""
+def context(i, length, filled, chunk, left):
+    """Keys that queries i see: from the first result on, before the second."""
     start = i // chunk * chunk
-    return (j >= start - left) & (j < start + chunk) & (j >= -filled) & (j < length) & (i < length)
+    low = tl.maximum(start - left, -filled)
+    return low, tl.where(i < length, tl.minimum(start + chunk, length), low)
 
 
 @triton.jit
-def weights(z, tau, power):
-    """P = [z − τ]₊^power and, where p > 0, p^{2−α}, for power = 1/(α−1)."""
-    x = z - tau
-    log = tl.log2(tl.where(x > 0, x, 1.0))
-    return tl.where(x > 0, tl.exp2(power * log), 0.0), tl.where(x > 0, tl.exp2((power - 1.0) * log), 0.0), power * log
+def root_weights(x, power):
+    """x^(power − 1) where x > 0, for power = 1/(α−1); weights are that times x. At α = 1.5 it is x itself, and costs nothing."""
+    return x if power == 2.0 else tl.where(x > 0, tl.exp2((power - 1.0) * tl.log2(tl.where(x > 0, x, 1.0))), 0.0)
+
+
+@triton.jit
+def norm_and_slope(x, power):
+    """Row sums of x^power and x^(power − 1)."""
+    if power == 2.0:
+        total, slope = tl.sum(x * x, 1), tl.sum(x, 1)
+    else:
+        root = tl.where(x > 0, tl.exp2((power - 1.0) * tl.log2(tl.where(x > 0, x, 1.0))), 0.0)
+        total, slope = tl.sum(root * x, 1), tl.sum(root, 1)
+    return total, slope
 
 
 @triton.jit
@@ -70,16 +80,16 @@ def forward_kernel(
         q_part = load_rows(q_at + first, i.to(tl.int64) * q_frame, i < length, WIDTH - first, SLICE)
         k_part = load_rows(k_at + first, (all_keys + past).to(tl.int64) * k_frame, all_keys < last_key, WIDTH - first, SLICE)
         z += product(q_part, tl.trans(k_part))
-    z = tl.where(sees(i[:, None], all_keys[None], length, filled, chunk, left), z * (SCALE * (alpha - 1.0)), float("-inf"))
+    low, high = context(i, length, filled, chunk, left)
+    visible = (all_keys[None] >= low[:, None]) & (all_keys[None] < high[:, None])
+    z = tl.where(visible, z * (SCALE * (alpha - 1.0)), float("-inf"))
     top = tl.max(z, 1)
     some = top > float("-inf")
     z -= tl.where(some, top, 0.0)[:, None]
     tau = tl.full([BLOCK_M], -1.0, dtype)
     for _ in range(STEPS):
-        x = tl.maximum(z - tau[:, None], 0.0)
-        root = tl.where(x > 0, tl.exp2((power - 1.0) * tl.log2(tl.where(x > 0, x, 1.0))), 0.0)
-        total = tl.where(some, tl.sum(root * x, 1), 1.0)
-        slope = tl.where(some, tl.sum(root, 1), 1.0)
+        total, slope = norm_and_slope(tl.maximum(z - tau[:, None], 0.0), power)
+        total, slope = tl.where(some, total, 1.0), tl.where(some, slope, 1.0)
         tau += (total - tl.exp2((2.0 - alpha) * tl.log2(total))) / slope
     tau = tl.where(some, tau + top, float("inf"))
     tl.store(tau_ptr + (b * heads + head) * T + i, tau, mask=i < T)
@@ -90,20 +100,23 @@ def forward_kernel(
         rows = (j + past).to(tl.int64)
         k = load_rows(k_at, rows * k_frame, j < last_key, WIDTH, PADDED)
         v = load_rows(v_at, rows * v_frame, j < last_key, WIDTH, PADDED)
-        tile = product(q, tl.trans(k)) * (SCALE * (alpha - 1.0))
-        tile = tl.where(sees(i[:, None], j[None], length, filled, chunk, left), tile, float("-inf"))
-        p = weights(tile, tau[:, None], power)[0]
-        acc += product(p.to(v.dtype), v)
+        seen = (j[None] >= low[:, None]) & (j[None] < high[:, None])
+        x = tl.maximum(tl.where(seen, product(q, tl.trans(k)) * (SCALE * (alpha - 1.0)), float("-inf")) - tau[:, None], 0.0)
+        acc += product((root_weights(x, power) * x).to(v.dtype), v)
     store_rows(out_ptr, ((b * T + i) * heads + head) * WIDTH, acc, i < T, WIDTH, PADDED)
 
 
 @triton.jit
 def queries_backward_kernel(
-    grad_ptr, q_ptr, k_ptr, v_ptr, alpha_ptr, lengths_ptr, filled_ptr, tau_ptr, dq_ptr, centre_ptr, dalpha_ptr,
+    grad_ptr, q_ptr, k_ptr, v_ptr, alpha_ptr, lengths_ptr, filled_ptr, out_ptr, tau_ptr, dq_ptr, centre_ptr, dalpha_ptr,
     grad_row, grad_frame, q_row, q_frame, k_row, k_frame, v_row, v_frame, T, past, chunk, left,
     GROUP: tl.constexpr, SCALE: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of a block of queries and their shares of α's: once over the keys for the sums of each row, once more for dq."""
+    """Gradients of a block of queries, and their shares of α's.
+
+    With g_j the gradient of weight j and u = p^{2−α}, dq = Σ u (g − c) k for c = Σ u g / Σ u, which is known last: so Σ u g k and Σ u k are
+    summed apart, once over the keys. All g are taken relative to Σ p g, which is known first and near to c: little cancels.
+    """
     first_query = tl.program_id(0) * BLOCK_M
     head = tl.program_id(1)
     heads = tl.num_programs(1)
@@ -116,49 +129,47 @@ def queries_backward_kernel(
     i = first_query + tl.arange(0, BLOCK_M)
     real = i < length
     at = (b * heads + head) * T + i
+    rows = ((b * T + i) * heads + head) * WIDTH
     tau = tl.load(tau_ptr + at, mask=real, other=float("inf"))
     q = load_rows(q_ptr + b * q_row + head * WIDTH, i.to(tl.int64) * q_frame, real, WIDTH, PADDED)
     grad = load_rows(grad_ptr + b * grad_row + head * WIDTH, i.to(tl.int64) * grad_frame, real, WIDTH, PADDED)
+    near = tl.sum(grad.to(dtype) * load_rows(out_ptr, rows, real, WIDTH, PADDED).to(dtype), 1)
     k_at = k_ptr + b * k_row + head // GROUP * WIDTH
     v_at = v_ptr + b * v_row + head // GROUP * WIDTH
     first_key = first_seen(first_query, filled, chunk, left)
     last_key = tl.minimum((first_query + BLOCK_M - 1) // chunk * chunk + chunk, length)
     last_key = tl.where(first_query < length, last_key, first_key)
+    low, high = context(i, length, filled, chunk, left)
     sum_u = tl.zeros([BLOCK_M], dtype)
     sum_ug = tl.zeros([BLOCK_M], dtype)
     sum_pg = tl.zeros([BLOCK_M], dtype)
     sum_h = tl.zeros([BLOCK_M], dtype)
     sum_hg = tl.zeros([BLOCK_M], dtype)
+    of_u = tl.zeros([BLOCK_M, PADDED], dtype)
+    of_ug = tl.zeros([BLOCK_M, PADDED], dtype)
     for first in range(first_key, last_key, BLOCK_N):
         j = first + tl.arange(0, BLOCK_N)
-        rows = (j + past).to(tl.int64)
-        k = load_rows(k_at, rows * k_frame, j < last_key, WIDTH, PADDED)
-        v = load_rows(v_at, rows * v_frame, j < last_key, WIDTH, PADDED)
-        z = product(q, tl.trans(k)) * (SCALE * (alpha - 1.0))
-        z = tl.where(sees(i[:, None], j[None], length, filled, chunk, left), z, float("-inf"))
-        g = product(grad, tl.trans(v))
-        p, u, log = weights(z, tau[:, None], power)
-        h = -0.6931471805599453 * p * log
+        keys = (j + past).to(tl.int64)
+        k = load_rows(k_at, keys * k_frame, j < last_key, WIDTH, PADDED)
+        v = load_rows(v_at, keys * v_frame, j < last_key, WIDTH, PADDED)
+        seen = (j[None] >= low[:, None]) & (j[None] < high[:, None])
+        x = tl.maximum(tl.where(seen, product(q, tl.trans(k)) * (SCALE * (alpha - 1.0)), float("-inf")) - tau[:, None], 0.0)
+        g = product(grad, tl.trans(v)) - near[:, None]
+        u = root_weights(x, power)
+        ug = u * g
+        h = u * x * tl.log2(tl.where(x > 0, x, 1.0))
         sum_u += tl.sum(u, 1)
-        sum_ug += tl.sum(u * g, 1)
-        sum_pg += tl.sum(p * g, 1)
+        sum_ug += tl.sum(ug, 1)
+        sum_pg += tl.sum(ug * x, 1)
         sum_h += tl.sum(h, 1)
         sum_hg += tl.sum(h * g, 1)
+        of_u += product(u.to(k.dtype), k)
+        of_ug += product(ug.to(k.dtype), k)
     centre = sum_ug / tl.where(sum_u > 0, sum_u, 1.0)
-    tl.store(centre_ptr + at, centre, mask=i < T)
-    tl.store(dalpha_ptr + at, ((sum_pg - centre) * power + sum_hg - centre * sum_h) * power, mask=i < T)
-    acc = tl.zeros([BLOCK_M, PADDED], dtype)
-    for first in range(first_key, last_key, BLOCK_N):
-        j = first + tl.arange(0, BLOCK_N)
-        rows = (j + past).to(tl.int64)
-        k = load_rows(k_at, rows * k_frame, j < last_key, WIDTH, PADDED)
-        v = load_rows(v_at, rows * v_frame, j < last_key, WIDTH, PADDED)
-        z = product(q, tl.trans(k)) * (SCALE * (alpha - 1.0))
-        z = tl.where(sees(i[:, None], j[None], length, filled, chunk, left), z, float("-inf"))
-        g = product(grad, tl.trans(v))
-        u = weights(z, tau[:, None], power)[1]
-        acc += product((u * (g - centre[:, None])).to(k.dtype), k)
-    store_rows(dq_ptr, ((b * T + i) * heads + head) * WIDTH, acc * SCALE, i < T, WIDTH, PADDED)
+    tl.store(centre_ptr + at, centre + near, mask=i < T)
+    entropy = -0.6931471805599453 * power * (sum_hg - centre * sum_h)
+    tl.store(dalpha_ptr + at, ((sum_pg - centre) * power + entropy) * power, mask=i < T)
+    store_rows(dq_ptr, rows, (of_ug - centre[:, None] * of_u) * SCALE, i < T, WIDTH, PADDED)
 
 
 @triton.jit
@@ -195,11 +206,12 @@ def keys_backward_kernel(
             at = (b * key_heads * GROUP + head) * T + i
             tau = tl.load(tau_ptr + at, mask=i < length, other=float("inf"))
             centre = tl.load(centre_ptr + at, mask=i < length, other=0.0)
-            z = product(k, tl.trans(q)) * (SCALE * (alpha - 1.0))
-            z = tl.where(sees(i[None], j[:, None], length, filled, chunk, left), z, float("-inf"))
-            p, u, _ = weights(z, tau[None], power)
+            low, high = context(i, length, filled, chunk, left)
+            seen = (j[:, None] >= low[None]) & (j[:, None] < high[None])
+            x = tl.maximum(tl.where(seen, product(k, tl.trans(q)) * (SCALE * (alpha - 1.0)), float("-inf")) - tau[None], 0.0)
+            u = root_weights(x, power)
             g = product(v, tl.trans(grad))
-            dv += product(p.to(grad.dtype), grad)
+            dv += product((u * x).to(grad.dtype), grad)
             dk += product((u * (g - centre[None])).to(q.dtype), q)
     out = ((b * (T + past) + j + past) * key_heads + key_head) * WIDTH
     store_rows(dk_ptr, out, dk * SCALE, j < T, WIDTH, PADDED)
@@ -215,8 +227,8 @@ STEPS = {2: 6, 4: 8, 8: 12}
 FORWARD = {
     (2, 128): (128, 32, 64, 64, 4),
     (2, 256): (128, 16, 64, 64, 4),
-    (2, 512): (128, 16, 64, 64, 8),
-    (2, 1024): (64, 16, 64, 32, 16),
+    (2, 512): (128, 16, 32, 32, 8),
+    (2, 1024): (64, 16, 32, 32, 16),
     (4, 128): (64, 16, 32, 32, 4),
     (4, 256): (64, 16, 32, 32, 4),
     (4, 512): (64, 16, 32, 32, 8),
@@ -225,18 +237,19 @@ FORWARD = {
     (8, 512): (64, 16, 16, 16, 8),
 }
 
-#: Owned rows, rows of a step, warps and pipeline stages of the backward kernels, by bytes of an element and padded width.
+#: Owned rows, rows of a step, warps and pipeline stages of the backward kernels, that of queries and that of keys, by bytes of an element
+#: and padded width.
 BACKWARD = {
-    (2, 16): (64, 64, 4, 2),
-    (2, 32): (64, 64, 4, 2),
-    (2, 64): (64, 64, 4, 2),
-    (2, 128): (64, 32, 8, 2),
-    (4, 16): (32, 32, 4, 1),
-    (4, 32): (32, 32, 4, 1),
-    (4, 64): (32, 16, 4, 1),
-    (8, 16): (16, 16, 4, 1),
-    (8, 32): (16, 16, 4, 1),
-    (8, 64): (16, 16, 4, 1),
+    (2, 16): ((64, 32, 4, 2), (64, 64, 4, 2)),
+    (2, 32): ((64, 32, 4, 2), (64, 64, 4, 2)),
+    (2, 64): ((64, 32, 4, 2), (64, 64, 4, 2)),
+    (2, 128): ((64, 32, 8, 2), (64, 32, 8, 2)),
+    (4, 16): ((32, 32, 4, 1), (32, 32, 4, 1)),
+    (4, 32): ((32, 32, 4, 1), (32, 32, 4, 1)),
+    (4, 64): ((32, 16, 8, 1), (32, 16, 4, 1)),
+    (8, 16): ((16, 16, 4, 1), (16, 16, 4, 1)),
+    (8, 32): ((16, 16, 4, 1), (16, 16, 4, 1)),
+    (8, 64): ((16, 16, 4, 1), (16, 16, 4, 1)),
 }
 
 
@@ -260,7 +273,7 @@ def forward_launch(itemsize: int, width: int, frames: int, past: int, chunk: int
 def backward_launch(itemsize: int, width: int, owns_keys: bool = False) -> dict[str, int]:
     """Sizes for the backward kernels."""
     padded = max(triton.next_power_of_2(width), 16)
-    own, other, warps, stages = BACKWARD[itemsize, padded]
+    own, other, warps, stages = BACKWARD[itemsize, padded][owns_keys]
     block_m, block_n = (other, own) if owns_keys else (own, other)
     return {"WIDTH": width, "PADDED": padded, "BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps, "num_stages": stages}
 
@@ -299,12 +312,13 @@ def backward(
     alpha: Tensor,
     lengths: Tensor,
     filled: Tensor | None,
+    out: Tensor,
     tau: Tensor,
     chunk: int,
     left: int,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See ``reference.backward``; heads lie side by side in grad, q, k and v."""
+    """See ``reference.backward``; heads lie side by side in grad, q, k and v, and out is contiguous."""
     batch, frames, heads, width = q.shape
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     centre, dalpha = torch.empty_like(tau), torch.empty_like(tau)
@@ -313,7 +327,7 @@ def backward(
         flags: dict[str, Any] = {"GROUP": heads // k.shape[2], "SCALE": scale}
         tile = backward_launch(q.element_size(), width)
         queries_backward_kernel[triton.cdiv(frames, tile["BLOCK_M"]), heads, batch](
-            grad, q, k, v, alpha, lengths, filled, tau, dq, centre, dalpha, *arguments, **flags, **tile
+            grad, q, k, v, alpha, lengths, filled, out, tau, dq, centre, dalpha, *arguments, **flags, **tile
         )
         tile = backward_launch(q.element_size(), width, owns_keys=True)
         keys_backward_kernel[triton.cdiv(k.shape[1], tile["BLOCK_N"]), k.shape[2], batch](

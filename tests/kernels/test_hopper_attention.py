@@ -11,7 +11,7 @@ from .test_hopper import SHARED_MEMORY, floats
 
 NAMES = {2: "bf16", 4: "fp32"}
 #: What a configuration may choose freely; strides are multiples of a head's width.
-ODD = ("C", "T", "W", "chunk", "left", "sinks", "turns", "bias_row", "bias_head", "bias_frame")
+ODD = ("C", "T", "W", "span", "chunk", "left", "sinks", "turns", "bias_row", "bias_head", "bias_frame")
 
 
 def tensors(itemsize, of_input, wide):
@@ -38,15 +38,16 @@ def window_case(direction, itemsize, width, bias=True, slopes=False, sigmoid=Non
 
 
 def convolution_case(direction, channels, taps, step=False):
-    kernel = getattr(convolution, f"{direction}_kernel")
-    constants = {"CHANNELS": channels, "TAPS": taps}
-    if direction == "gate_backward":
-        constants |= convolution.gate_launch()
+    constants = {"CHANNELS": channels, "TAPS": taps, "EPS": 1e-5}
+    if sliding := {"convolve": "convolve", "gate_backward": "gate"}.get(direction):
+        constants |= convolution.sliding(sliding)
     else:
-        constants |= {"EPS": 1e-5, **convolution.launch(channels, "forward" if direction == "forward" else "backward")}
-    if direction == "forward":
-        constants |= {"STEP": step} | absent(slots=step, lengths=step, state=step)
-    return kernel, tensors(2, "x gated out grad dconvolved dx state", "weight bias gamma beta sums"), constants
+        constants |= convolution.normalising(channels, direction.replace("_", " "))
+    constants |= {"STEP": step} | absent(slots=step, lengths=step, state=step)
+    kernel = getattr(convolution, f"{direction}_kernel")
+    types = tensors(2, "x convolved out grad dconvolved dx state", "weight bias gamma beta sums")
+    sizes = "num_warps", "num_stages"
+    return kernel, types, {name: value for name, value in constants.items() if name in (*kernel.arg_names, *sizes)}
 
 
 CASES = {
@@ -72,9 +73,10 @@ CASES = {
     "window-fp32-96": window_case("forward", 4, 96),
     "window-fp32-96-queries": window_case("queries_backward", 4, 96),
     "window-fp32-96-keys": window_case("keys_backward", 4, 96),
-    "convolution": convolution_case("forward", 512, 31),
-    "convolution-step": convolution_case("forward", 512, 31, step=True),
-    "convolution-norm": convolution_case("norm_backward", 512, 31),
+    "convolution": convolution_case("convolve", 512, 31),
+    "convolution-step": convolution_case("convolve", 512, 31, step=True),
+    "convolution-norm": convolution_case("norm", 512, 31),
+    "convolution-norm-backward": convolution_case("norm_backward", 512, 31),
     "convolution-gate": convolution_case("gate_backward", 512, 31),
     "convolution-wide": convolution_case("norm_backward", 2048, 15),
 }

@@ -28,7 +28,7 @@ def check(kernel, itemsize, sizes, folder):
 @pytest.mark.parametrize(("itemsize", "width"), [(2, 64), (2, 128), (4, 64)])
 @pytest.mark.parametrize("kernel", ["forward_kernel", "backward_kernel"])
 def test_lightning(kernel, itemsize, width, tmp_path):
-    sizes = lightning.launch(itemsize, width, width, 1000) | {"HAS_STATE": True, "HAS_SLOTS": True}
+    sizes = lightning.launch(itemsize, width, width, 1000, kernel == "backward_kernel") | {"HAS_STATE": True, "HAS_SLOTS": True}
     check(getattr(lightning, kernel), itemsize, sizes, tmp_path)
 
 

@@ -28,19 +28,20 @@ F32 = torch.float32
 
 @pytest.mark.parametrize(("dtype", "shape", "taps"), [(d, *SHAPES[0]) for d in DTYPES] + [(F32, *shape) for shape in SHAPES[1:]])
 def test_whole(dtype, shape, taps, monkeypatch):
-    monkeypatch.setitem(kernels.SIZES, "gate", (16, 64, 4, 2))
+    monkeypatch.setitem(kernels.SIZES, "convolve span", 16)
+    monkeypatch.setitem(kernels.SIZES, "gate span", 16)
     torch.manual_seed(0)
     batch, frames, channels = shape
     x, grad = floats(dtype, batch, frames, 2 * channels), floats(dtype, batch, frames, channels)
     weights = parameters(dtype, channels, taps)
-    out, gated = kernels.forward(x, *weights, 1e-5)
-    torch.testing.assert_close((out, gated), reference.forward(x, *weights, 1e-5), **tolerance(dtype))
-    ours = kernels.backward(grad, x, gated, *weights, 1e-5)
-    expected = reference.backward(grad, x, gated, *weights, 1e-5)
+    out, convolved = kernels.forward(x, *weights, 1e-5)
+    torch.testing.assert_close((out, convolved), reference.forward(x, *weights, 1e-5), **tolerance(dtype))
+    ours = kernels.backward(grad, x, convolved, *weights, 1e-5)
+    expected = reference.backward(grad, x, convolved, *weights, 1e-5)
     scale = max(1, math.sqrt(batch * frames))  # sums over frames
     for mine, definition in zip(ours, expected, strict=True):
         torch.testing.assert_close(mine / scale, definition / scale, **tolerance(dtype))
-    assert all(torch.equal(a, b) for a, b in zip(ours, kernels.backward(grad, x, gated, *weights, 1e-5), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(ours, kernels.backward(grad, x, convolved, *weights, 1e-5), strict=True))
 
 
 @pytest.mark.parametrize(("dtype", "channels", "taps", "frames"), [(d, *STEPS[0]) for d in DTYPES] + [(F32, *step) for step in STEPS[1:]])

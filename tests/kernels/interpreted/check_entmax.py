@@ -16,7 +16,7 @@ def small_blocks(monkeypatch):
     """Blocks that the tiny inputs do not fit into."""
     for itemsize in (2, 4, 8):
         for padded in (16, 32, 64, 128):
-            monkeypatch.setitem(kernels.BACKWARD, (itemsize, padded), (16, 16, 4, 1))
+            monkeypatch.setitem(kernels.BACKWARD, (itemsize, padded), ((16, 16, 4, 1),) * 2)
         monkeypatch.setitem(kernels.FORWARD, (itemsize, 128), (128, 16, 16, 16, 4))
 
 
@@ -25,7 +25,7 @@ def inputs(dtype, heads, key_heads, frames, past, width):
     q, grad = (torch.randn(3, frames, heads, width, generator=generator).to(DEVICE, dtype) for _ in range(2))
     kv = torch.randn(3, past + frames, 2 * key_heads, width, generator=generator).to(DEVICE, dtype)
     k, v = kv.chunk(2, 2)  # strided, as a fused projection hands them over
-    alpha = torch.linspace(1.2, 2, heads, dtype=reference.wide(dtype), device=DEVICE)
+    alpha = torch.linspace(1.5, 1.8, heads, dtype=reference.wide(dtype), device=DEVICE)
     lengths = torch.tensor([frames, frames // 2, 0], device=DEVICE)
     filled = torch.tensor([past, past // 2, 0], device=DEVICE) if past else None
     return grad, q, k, v, alpha, lengths, filled
@@ -55,8 +55,8 @@ def run(dtype, heads, key_heads, frames, past, width, chunk, left):
     ours, our_tau = kernels.forward(q_, k_, v_, alpha, lengths, filled, *options)
     compare([ours], [out], dtype)
     assert torch.equal(our_tau.isinf(), tau.isinf())
-    expected = reference.backward(grad, q, k, v, alpha, lengths, filled, tau, *options)
-    *gradients, of_alpha = kernels.backward(grad_, q_, k_, v_, alpha, lengths, filled, our_tau, *options)
+    expected = reference.backward(grad, q, k, v, alpha, lengths, filled, out, tau, *options)
+    *gradients, of_alpha = kernels.backward(grad_, q_, k_, v_, alpha, lengths, filled, ours, our_tau, *options)
     compare(gradients, expected[:3], dtype)
     torch.testing.assert_close(of_alpha, expected[3], rtol=50 * tolerance(dtype)["rtol"], atol=50 * tolerance(dtype)["atol"])
 

@@ -45,7 +45,7 @@ def attention():
     yield "step_attention", (q, k, v, integers(2, 0), LENGTHS, cache, cache.clone(), integers(4, 0, 0), None, None, None, 5, 0, 0.4, None)
     alpha, tau = torch.tensor([1.3, 1.7], device=DEVICE), floats(2, 2, 5)
     yield "entmax_attention", (q, k, v, alpha, LENGTHS, None, *CONTEXT)
-    yield "entmax_attention_backward", (grad, q, k, v, alpha, LENGTHS, None, tau, *CONTEXT)
+    yield "entmax_attention_backward", (grad, q, k, v, alpha, LENGTHS, None, out.contiguous(), tau, *CONTEXT)
 
 
 def recurrence():
@@ -63,10 +63,10 @@ def recurrence():
 
 
 def others():
-    x, grad, gated = transposed(2, 5, 12), transposed(2, 5, 6), floats(2, 5, 6)
+    x, grad, convolved = transposed(2, 5, 12), transposed(2, 5, 6), floats(2, 5, 6)
     weights = floats(3, 6).T, floats(6), floats(6), floats(6)
     yield "convolution", (x, *weights, 1e-5)
-    yield "convolution_backward", (grad, x, gated, *weights, 1e-5)
+    yield "convolution_backward", (grad, x, convolved, *weights, 1e-5)
     yield "convolution_step", (x, integers(1, 0), LENGTHS, floats(2, 2, 6), *weights, 1e-5)
     p, energy = transposed(2, 3, 5).sigmoid(), transposed(2, 3, 5)
     yield "monotonic_alignment", (p,)
