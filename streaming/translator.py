@@ -35,8 +35,8 @@ class Translator:
     """Implements `Recognizer` by an attention model and a policy. It keeps nothing of a stream: all is in the state and in the reader.
 
     The rules that all policies share: before the source has ended, only whole words are written, and never the end of the sentence nor
-    the full stop before it (however sure the model is, more may follow); when it has ended, all is written. What is written is never
-    taken back.
+    the word before it (however sure the model is, more may follow); when it has ended, all is written. What is written is never taken
+    back.
 
     A stream is bounded. With a history, text and audio are forgotten as it says. Without one, or where a pause of ``silence_s`` is
     heard, the stream is taken for ended: all is written, all is forgotten, and translation starts anew.
@@ -212,7 +212,7 @@ class Translator:
         count = len(hypothesis.tokens)
         if not progress.finished:
             allowed = min(self.policy.writable(hypothesis, ledger.earlier, progress), _LONGEST)
-            count = self._open(hypothesis, whole_words(hypothesis.starts, hypothesis.ended, allowed))
+            count = whole_words(hypothesis.starts, hypothesis.ended and self._leaves(hypothesis), allowed)
         looks = self._looks(ledger, hypothesis)
         entries = self._entries(ledger, hypothesis, looks, count)
         words = sum(hypothesis.starts[:count]) + int(count > 0 and not hypothesis.starts[0] and not ledger.written_words)
@@ -227,15 +227,13 @@ class Translator:
         written = [spoken._replace(closes=bool(entry.closes)) for spoken, entry in zip(heard, entries, strict=False)]
         return Decision(at_ms, tuple(written), tuple(heard[count:shown]), ends)
 
-    def _open(self, hypothesis: Hypothesis, count: int) -> int:
-        """Of the first ``count`` tokens, those before the marks (full stop, closing quote) with which the hypothesis ends.
-
-        A model that has heard half a sentence closes it, and goes on with another one behind a full stop that was written.
-        """
-        if hypothesis.ended and count == len(hypothesis.tokens):
-            while count and _is_mark(self.model.decode(hypothesis.tokens[count - 1 : count])):
-                count -= 1
-        return count
+    def _leaves(self, hypothesis: Hypothesis) -> bool:
+        """Whether there is no room left for audio that the last word attends to, so that it is written now or never."""
+        gone = hypothesis.attention.shape[1] + self._coming - self.model.most_frames
+        if not self.history or gone <= 0 or not hypothesis.tokens:
+            return False
+        first = max((i for i, start in enumerate(hypothesis.starts) if start), default=0)
+        return bool((hypothesis.attention[first:, :-1].argmax(1) < gone).any())
 
     def _looks(self, ledger: Ledger, hypothesis: Hypothesis) -> list[int]:
         """The frame of the stream that each token attends to, the sink apart; -1 without attention."""
@@ -284,16 +282,15 @@ class Translator:
         return cut - first
 
 
-def whole_words(starts: Sequence[bool], ended: bool, count: int) -> int:
-    """Of the first ``count`` tokens, those that make up whole words: a word is whole if the next token begins one, or the sentence ends."""
-    if (starts[count] if count < len(starts) else ended) or not count:
+def whole_words(starts: Sequence[bool], closed: bool, count: int) -> int:
+    """Of the first ``count`` tokens, those that make up whole words: a word is whole if the next token begins one, or nothing can follow.
+
+    That a hypothesis ends is no such sign while more is heard: a model that has heard half a sentence closes it, and behind a full stop
+    that is written too early it begins another one with the rest.
+    """
+    if (starts[count] if count < len(starts) else closed) or not count:
         return count
     return next((i for i in range(count - 1, -1, -1) if starts[i]), 0)
-
-
-def _is_mark(text: str) -> bool:
-    """Whether a token's text has no letter or digit, and is no part of one (bytes of a character)."""
-    return not any(c.isalnum() or c == "\ufffd" for c in text)
 
 
 def _pieces(audio: Tensor, first: Sequence[int], sizes: Sequence[int]) -> Tensor:

@@ -65,7 +65,7 @@ class Policy(ABC):
     """One way of deciding. Policies keep nothing between decisions but ``history`` earlier hypotheses, which the caller keeps for them.
 
     After a policy has answered, the caller applies the rules that all share: nothing that is not a whole word is written before the
-    source has ended, nor the end of the sentence or the full stop before it, and at the source's end all is written.
+    source has ended, nor the end of the sentence or the word before it, and at the source's end all is written.
 
     Concrete policies are frozen dataclasses: their fields are their options.
     """

@@ -207,16 +207,16 @@ def test_only_whole_words() -> None:
     starts = [True, False, True, True, False, False]
     kept = [whole_words(starts, False, count) for count in range(7)]
     assert kept == [0, 0, 2, 3, 3, 3, 3]  # nothing from the last word's beginning on, unless the next word has begun
-    assert whole_words(starts, True, 6) == 6  # the sentence's end ends the word, too
+    assert whole_words(starts, True, 6) == 6  # nothing follows
     assert whole_words([False, False], False, 1) == 0
     assert whole_words([], True, 0) == 0
 
 
 @given(st.lists(st.booleans(), max_size=8), st.booleans(), st.integers(0, 8))
-def test_what_is_written_ends_where_a_word_ends(starts: list[bool], ended: bool, count: int) -> None:
+def test_what_is_written_ends_where_a_word_ends(starts: list[bool], closed: bool, count: int) -> None:
     count = min(count, len(starts))
-    kept = whole_words(starts, ended, count)
-    assert kept <= count and (kept == 0 or (starts[kept] if kept < len(starts) else ended))
+    kept = whole_words(starts, closed, count)
+    assert kept <= count and (kept == 0 or (starts[kept] if kept < len(starts) else closed))
 
 
 # Histories
