@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from riverrun.streaming.server import Engine, ServedModel, SessionStore
     from riverrun.streaming.server.config import Variant
 
-#: A pause that ends a segment of a translated stream, in seconds.
-_PAUSE_S = 1.2
 #: Source between decisions of models that were not trained for certain latencies, in milliseconds.
 _LATENCIES_MS = (500, 1000, 2000)
 
@@ -191,9 +189,9 @@ def _recognizer(model: Any, search: str, beam: int, variant: Variant) -> Recogni
         return recognizer
     from riverrun.streaming.policies import parse_policy
 
-    from .translation import Translating
+    from .translation import PAUSE_S, Translating
 
-    how = Translating(to=variant.language, latency=variant.latency_ms, beam=beam if search == "beam" else 1, silence_s=_PAUSE_S)
+    how = Translating(to=variant.language, latency=variant.latency_ms, beam=beam if search == "beam" else 1, silence_s=PAUSE_S)
     return how.translator(how.attention_model(model, variant.policy), parse_policy(variant.policy))
 
 

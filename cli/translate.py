@@ -15,7 +15,7 @@ from .outputs import prepare_folder, write_whole
 from .plots import alignment, check_plot
 from .policies import Options, PolicyText, described
 from .recordings import Channels, Encoding, Form, Live, Output, Realtime, Recordings, SampleRate, recordings
-from .translation import DecideEvery, From, Layer, Silence, To, Translating, Translation, TranslationBeam, TranslationModelName
+from .translation import PAUSE_S, DecideEvery, From, Layer, Silence, To, Translating, Translation, TranslationBeam, TranslationModelName
 
 Audio = Annotated[
     list[str],
@@ -40,7 +40,7 @@ def translate(
     decide: DecideEvery = None,
     beam: TranslationBeam = 1,
     layer: Layer = None,
-    silence: Silence = None,
+    silence: Silence = PAUSE_S,
     live: Live = False,
     realtime: Realtime = False,
     plot: Plot = None,
@@ -53,6 +53,7 @@ def translate(
     """Translate speech while it is spoken.
 
     The policy says when there is enough source to write a word. What is written stays; with --live, text that may change is dimmed.
+    Where the speaker pauses, all is written, and the next sentence is translated by itself.
     Without AUDIO the microphone is heard, until Ctrl-C.
     """
     check_plot(plot)

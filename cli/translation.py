@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from .trace import TracedTranslator
 
+#: A pause that ends a segment, in seconds, where nothing else is asked for: as in recognition.
+PAUSE_S = 1.2
+
 TranslationModelName = Annotated[
     str | None,
     typer.Option(
@@ -38,8 +41,7 @@ DecideEvery = Annotated[
     float | None, typer.Option("--decide", help="Source between decisions, in milliseconds.", metavar="MS", min=1, show_default=False)
 ]
 Silence = Annotated[
-    float | None,
-    typer.Option("--silence", help="Pause in seconds after which translation starts anew.", metavar="SECONDS", min=0.1, show_default=False),
+    float | None, typer.Option("--silence", help="Pause in seconds after which translation starts anew; 0: never.", metavar="SECONDS", min=0)
 ]
 TranslationBeam = Annotated[int, typer.Option("--beam", help="Hypotheses that the search keeps.", metavar="N", min=1, max=64)]
 Layer = Annotated[
@@ -60,7 +62,7 @@ class Translating:
         beam: hypotheses of the search.
         layer: decoder layer whose attention is seen; None for the model's choice.
         decide_ms: source between decisions; None for the encoder's chunk.
-        silence_s: pause that ends a segment; None for none.
+        silence_s: pause that ends a segment; None or 0 for none.
     """
 
     model: str | None = None
@@ -126,7 +128,7 @@ class Translating:
     @property
     def how(self) -> dict[str, Any]:
         """Options of a `Translator`."""
-        return {"language": self.to, "decide_ms": self.decide_ms, "silence_s": self.silence_s}
+        return {"language": self.to, "decide_ms": self.decide_ms, "silence_s": self.silence_s or None}
 
     def policy(self, model: Any, text: str, options: Sequence[str] = ()) -> Policy:
         """A policy from the command line, with what suits the model where nothing else is asked for."""

@@ -71,6 +71,13 @@ def test_languages_and_options(translate):
     assert translate("a.wav", "--policy", "wait-k:k=2", "-O", "w=ctc")[0] == 0
 
 
+def test_a_pause_ends_a_segment_unless_told_otherwise(translate):
+    record("a.wav", (1, 2, 0, 0, 0, 0, 3, 4))
+    for options, want in (((), ["eins zwei", "drei vier"]), (("--silence", "0"), ["eins zwei drei vier"])):
+        code, out, _ = translate("a.wav", "--policy", "retranslation", "-f", "json", *options)
+        assert code == 0 and [segment["text"] for segment in json.loads(out)["segments"]] == want
+
+
 def test_many_formats_and_failures_are_those_of_transcribe(translate):
     record("a.wav"), record("b.wav", (4, 5, 9)), Path("bad.wav").write_text("this is no audio")
     code, out, err = translate("a.wav", "bad.wav", "b.wav")
@@ -131,6 +138,7 @@ def test_a_trace_has_the_attention_of_what_was_written_in_its_place():
         (("a.wav", "--policy", "wait-k", "-O", "k=-1"), "policy wait-k: k is -1: give a whole number, at least 1"),
         (("a.wav", "--policy", "streamatt", "-O", "re=2"), "policy streamatt: 're' may be rewind or remember; write more of it"),
         (("a.wav", "--decide", "99999"), "decisions every 100000 ms: this model allows less than 8000 ms"),
+        (("a.wav", "--silence", "0.01"), "silence_s is 0.01: give seconds, at least 0.1"),
         (("a.wav", "--plot", "a.txt"), "a.txt: the suffix names no picture; choose from .png, .svg, .pdf"),
         (("a.wav", "b.wav", "--plot", "a.png"), "--plot draws one recording; name only one"),
         (("a.wav", "-d", "0"), "--device names a microphone, and AUDIO is given; leave one out (the model's place is --compute)"),

@@ -1,5 +1,6 @@
 """The translation recipe: batches hold both texts, the answers are right, and the real command learns a few pairs by heart."""
 
+import io
 import json
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import yaml
 
 from riverrun.recipes.corpora.packed import PackWriter
 from riverrun.recipes.st.data import StData
+from riverrun.recipes.st.hour import samples, watch
 from riverrun.recipes.st.module import IGNORED, StObjective, shorten, smoothed_cross_entropy, teach
 from riverrun.recipes.st.pairs import PairBatch, PairReader, Source
 from riverrun.recipes.st.tokenizer import TextFileError, read_pairs, train_tokenizer
 from riverrun.speech import load
 
+from ..streaming.fake_translator import fake_translator, speak
 from ..tiny import tiny_tokenizer
 
 SENTENCES = ["the quick brown fox", "the lazy dog", "all the other animals look on", "such a waste of effort"]
@@ -153,3 +156,12 @@ def test_training_learns_a_few_pairs_by_heart(folder: Path, monkeypatch: pytest.
     assert len(rows) == 2 and float(rows[0][5]) > 90 and "tok:13a" in out
     assert measure(["--model", "nope", str(folder / "pack")]) == 2
     assert "unknown model 'nope'" in capsys.readouterr().err
+
+
+def test_a_long_stream_is_watched_minute_by_minute() -> None:
+    audio = (speak([1, 2, 3, 9] * 160) * 32767).astype("<i2")  # 128 s
+    pieces = samples(io.BytesIO(audio.tobytes() + b"x"), 5000)
+    rows = list(watch(fake_translator("streamatt:frames=4", silence_s=1.2), pieces))
+    assert [row.minute for row in rows] == [1, 2] and all(row.cpu_s > 0 and row.resident_mb >= 0 for row in rows)
+    assert all(row.words == pytest.approx(225, abs=4) for row in rows)
+    assert rows[1].saved_kb == pytest.approx(rows[0].saved_kb, rel=0.1)
