@@ -4,7 +4,7 @@ A thread of the sliding kernels owns channels and keeps the frames that the taps
 is read once a program, and a tap costs one multiplication. What the layer norm gets is kept for the gradient, in the dtype of the input.
 """
 
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment,var-annotated,misc"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment,var-annotated"
 
 from typing import Any
 
