@@ -163,10 +163,9 @@ class LiveStream:
         """Seconds of audio that wait."""
         return self._backlog.seconds
 
-    @property
-    def wanted(self) -> float:
-        """Seconds of audio that are missing for the next whole chunk; of resampled audio a little more, which the resampler holds."""
-        return self._backlog.wanted / self._runtime.recognizer.sample_rate
+    def wanted(self, rate: int) -> int:
+        """Samples at ``rate`` Hz that are missing for the next whole chunk; of resampled audio a little more, which the resampler holds."""
+        return -(-self._backlog.wanted * rate // self._runtime.recognizer.sample_rate)
 
     @property
     def over(self) -> bool:

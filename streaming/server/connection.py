@@ -215,7 +215,7 @@ class Connection(ABC):
             worked += self._heard - began
             if want:
                 unit = _TYPES[self.encoding][1]
-                want(self._bytes + math.ceil(stream.wanted * self.sample_rate) * unit, unit)
+                want(self._bytes + stream.wanted(self.sample_rate) * unit, unit)
 
     def _samples(self, data: bytes) -> Samples:
         if self.opus:

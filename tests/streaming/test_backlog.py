@@ -60,3 +60,15 @@ def test_audio_from_a_file_is_not_urgent(monkeypatch: pytest.MonkeyPatch) -> Non
     assert backlog.seconds == pytest.approx(8.34)
     backlog.clear()
     assert backlog.waiting == 0 and not len(backlog.peek())
+
+
+@given(sizes=st.lists(st.integers(1, 400), max_size=20))
+def test_what_is_wanted_makes_a_chunk_whole_and_no_sample_less(sizes: list[int]) -> None:
+    backlog = Backlog(RECOGNIZER, np.zeros(0, np.float32), 0)
+    for size in sizes:
+        backlog.append(np.zeros(size, np.float32))
+        chunks, wanted = backlog.chunks(), backlog.wanted
+        assert 0 < wanted <= 130 and backlog.chunks(backlog.end + wanted) == chunks + 1
+        assert backlog.chunks(backlog.end + wanted - 1) == chunks
+        if chunks:
+            backlog.take(1)
