@@ -120,7 +120,7 @@ def test_the_command_names_what_is_wrong_in_one_line(tmp_path: Path, capsys: pyt
     for arguments, message in (
         (["--text", str(text)], "no sentence that can be spoken"),
         (["--text", str(tmp_path / "none")], "no such file"),
-        (["--text", str(text), "--engines", "nobody"], "no training voice"),
+        (["--text", str(text), "--engines", "nobody"], "no engine nobody; it has espeak"),
         (["--text", str(text), "--config", str(tmp_path / "none.yaml")], "none.yaml"),
     ):
         assert main([*arguments, "--out", str(tmp_path / "out")]) == 2

@@ -31,8 +31,10 @@ def test_weights_sum_to_the_engines_shares() -> None:
 
 def test_one_engine_can_be_chosen_and_an_empty_choice_is_an_error() -> None:
     assert {voice.engine for voice in read_cast().choose(engines={"flite"}).voices} == {"flite"}
-    with pytest.raises(SynthesisError, match="no training voice"):
-        read_cast().choose(engines={"nobody"})
+    with pytest.raises(SynthesisError, match="no held-out voice"):
+        read_cast().choose(engines={"flite"}, held_out=True)
+    with pytest.raises(SynthesisError, match="no engine nobody; it has espeak"):
+        read_cast().choose(engines={"nobody", "flite"})
 
 
 def test_variants_repeat_and_differ() -> None:

@@ -63,8 +63,10 @@ class Cast:
         """The same with the training voices alone, or with the held-out ones alone; of some engines, or all.
 
         Raises:
-            SynthesisError: no voice is left.
+            SynthesisError: the configuration has no such engine, or no voice is left.
         """
+        if unknown := sorted((engines or set()) - set(self.shares)):
+            raise SynthesisError(f"the configuration has no engine {' '.join(unknown)}; it has {' '.join(sorted(self.shares))}")
 
         def wanted(voice: Voice) -> bool:
             held = self.hold_out is not None and re.search(self.hold_out, voice.id) is not None
