@@ -41,7 +41,7 @@ DecideEvery = Annotated[
     float | None, typer.Option("--decide", help="Source between decisions, in milliseconds.", metavar="MS", min=1, show_default=False)
 ]
 Silence = Annotated[
-    float | None, typer.Option("--silence", help="Pause in seconds after which translation starts anew; 0: never.", metavar="SECONDS", min=0)
+    float | None, typer.Option("--silence", help="Pause in seconds that starts translation anew; 0 for none.", metavar="SECONDS", min=0)
 ]
 TranslationBeam = Annotated[int, typer.Option("--beam", help="Hypotheses that the search keeps.", metavar="N", min=1, max=64)]
 Layer = Annotated[

@@ -36,7 +36,7 @@ class Translator:
 
     The rules that all policies share: before the source has ended, only whole words are written, and never the end of the sentence nor
     the word before it (however sure the model is, more may follow); when it has ended, all is written. What is written is never taken
-    back.
+    back. Where the model has a CTC head, nothing is begun before it has heard a word: over silence, decoders make something up.
 
     A stream is bounded. With a history, text and audio are forgotten as it says. Without one, or where a pause of ``silence_s`` is
     heard, the stream is taken for ended: all is written, all is forgotten, and translation starts anew.
@@ -71,7 +71,8 @@ class Translator:
         if not attends(model) and (policy.needs_attention or self.history):
             what = f"policy {policy.name}" if policy.needs_attention else f"history {self.history.name}"  # type: ignore[union-attr]
             raise PolicyError(f"{what} needs cross-attention, which this model does not have: choose wait-k, local-agreement or hold-n")
-        if policy.detector == "ctc" and model.source_words(model.init_source(1)) is None:
+        self._counting = model.source_words(model.init_source(1)) is not None
+        if policy.detector == "ctc" and not self._counting:
             raise PolicyError(f"policy {policy.name} counts words by CTC, and this model has no CTC head: set words to fixed or speech")
         if silence_s is not None and not 0.1 <= silence_s < math.inf:
             raise PolicyError(f"silence_s is {silence_s}: give seconds, at least 0.1")
@@ -154,9 +155,12 @@ class Translator:
             return source
         frames = self.model.frames(source).tolist()
         counts = self._counts(source, len(ledgers))
+        spoken = [
+            held and (not self._counting or words or ledger.written) for held, words, ledger in zip(frames, counts, ledgers, strict=True)
+        ]
         ends = {slot: rule for slot in slots if (rule := "end" if ended else self._restarts(ledgers[slot], frames[slot]))}
         progress = {slot: self._progress(ledgers[slot], counts[slot], slot in ends) for slot in slots}
-        ask = [slot for slot in slots if frames[slot] and (slot in ends or self.policy.asks(progress[slot]))]
+        ask = [slot for slot in slots if spoken[slot] and (slot in ends or self.policy.asks(progress[slot]))]
         prefixes = [[entry.token for entry in ledgers[slot].written] for slot in ask]
         hypotheses = dict(zip(ask, self.model.generate(source, ask, prefixes, self.language), strict=True)) if ask else {}
         drop = [0] * len(ledgers)
@@ -181,8 +185,8 @@ class Translator:
         return source
 
     def _counts(self, source: Any, slots: int) -> list[int]:
-        """Words in the held frames of each stream, if the policy wants the model to count them."""
-        counts = self.model.source_words(source) if self.policy.detector == "ctc" else None
+        """Words that the model's CTC head hears in the held frames of each stream; zeros without one."""
+        counts = self.model.source_words(source) if self._counting else None
         return [0] * slots if counts is None else counts.tolist()
 
     def _restarts(self, ledger: Ledger, frames: int) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from riverrun.streaming import Endpoint, Event, Final, Partial, StateError, Stream
 from riverrun.streaming.latency import Erasure
-from riverrun.streaming.policies import FixedWords, Hypothesis, PolicyError
+from riverrun.streaming.policies import FixedWords, Hypothesis, PolicyError, parse_policy
 from riverrun.streaming.scheduler import Flushed, Saved, Scheduler, SchedulerConfig
 from riverrun.streaming.translation_reader import TranslationReader
 from riverrun.streaming.translator import Translator
@@ -164,9 +164,7 @@ class Script(FakeModel):
 
 
 def script(tokens: Sequence[int], ended: bool = False, policy: str = "hold-n:n=0", **options: Any) -> Translator:
-    translator = fake_translator(policy, **options)
-    translator.model = Script(tokens, ended)
-    return translator
+    return Translator(Script(tokens, ended, **options), parse_policy(policy))
 
 
 def test_the_end_of_the_sentence_is_not_written_before_the_source_has_ended() -> None:
@@ -197,6 +195,15 @@ def test_the_word_before_an_end_that_may_be_too_early_is_held_back() -> None:
     assert (text(events), [(e.text, e.stable) for e in events if isinstance(e, Partial)]) == ("eins.", [("zwei.", 0)])
     events = Stream(script([2010, 2020, 2090], ended=True, languages=("zh",))).push(speak([1] * 4))
     assert [(e.text, e.stable) for e in events if isinstance(e, Partial)] == [("一二。", 2)]
+
+
+def test_nothing_is_made_up_before_a_word_is_heard() -> None:
+    """Decoders say something over silence, too; a CTC head knows better."""
+    silence = np.zeros(16000, np.float32)
+    for policy in ("hold-n:n=0", "wait-k:k=1", "alignatt:frames=1", "retranslation"):
+        assert translate(script([10, 11, 20], policy=policy), silence) == []
+        assert text(translate(script([10, 11, 20], policy=policy), np.concatenate([silence, speak([1])]))) == "eins zw"
+        assert text(translate(script([10, 11, 20], policy=policy, ctc=False), silence)) == "eins zw"  # nobody knows
 
 
 def test_words_are_written_whole_and_begun_ones_later() -> None:
@@ -367,5 +374,5 @@ def test_models_without_attention_translate_by_policies_that_do_not_need_it() ->
 def test_decisions_fall_on_whole_chunks() -> None:
     assert fake_translator(decide_ms=161).chunk == fake_translator(decide_ms=320).chunk == 2 * fake_translator().chunk
     translator = fake_translator(decide_ms=320)
-    translate(translator, np.zeros(16000, np.float32))
+    translate(translator, speak([1, 2, 3, 4, 5]))
     assert translator.model.asked == 3 + 1  # type: ignore[attr-defined]
