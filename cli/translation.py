@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from .trace import TracedTranslator
 
-#: A pause that ends a segment, in seconds, where nothing else is asked for: as in recognition.
-PAUSE_S = 1.2
+#: A pause that ends a segment, in seconds, where nothing else is asked for.
+PAUSE_S = 0.8
 
 TranslationModelName = Annotated[
     str | None,
