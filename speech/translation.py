@@ -59,6 +59,10 @@ class Source(State):
 class StreamingTranslator:
     """Implements `riverrun.streaming.attention_model.AttentionModel`.
 
+    Attributes:
+        policy_defaults: by policy, options that suit the model better than the policy's own defaults: AlignAtt keeps away from the frames
+            of the newest chunk.
+
     Args:
         network: the model, in evaluation mode.
         tokenizer: its target labels.
@@ -95,6 +99,8 @@ class StreamingTranslator:
         self.chunk, self.delay = context.chunk * frame, network.features.lookahead
         self.frame_ms = frame * 1000 / self.sample_rate
         self.most_frames, self.languages = most_frames, config.languages
+        # the newest chunk's frames have not seen what follows them, as all others have
+        self.policy_defaults = {policy: {"frames": context.chunk} for policy in ("alignatt", "streamatt")}
         self.search = search or SearchConfig()
         self._network, self._tokenizer = network, tokenizer
         self._like = network.normalise.mean

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from riverrun.cli.policies import make
 from riverrun.speech.attention import Context
 from riverrun.speech.models import Translator
 from riverrun.speech.translation import SearchConfig, Source, StreamingTranslator
 from riverrun.streaming import Final, Stream
-from riverrun.streaming.policies import Hypothesis
+from riverrun.streaming.policies import AlignAtt, Hypothesis
 from riverrun.streaming.policies.make import parse_policy
 from riverrun.streaming.translator import Translator as Live
 
@@ -186,6 +187,12 @@ def test_unknown_language_is_refused(folder: Path) -> None:
         model.generate(source, [0], [()], "es")
     texts = {model.generate(source, [0], [()], language)[0].tokens for language in ("de", "fr")}
     assert len(texts) == 2 and model.generate(source, [0], [()], None)[0].tokens in texts
+
+
+def test_policies_keep_away_from_the_newest_chunk(model: StreamingTranslator) -> None:
+    assert model.policy_defaults == {"alignatt": {"frames": 4}, "streamatt": {"frames": 4}}
+    assert make("alignatt", (), model.policy_defaults) == AlignAtt(4)
+    assert make("streamatt:frames=9", (), model.policy_defaults) == parse_policy("streamatt:frames=9")
 
 
 @pytest.mark.parametrize("policy", ["alignatt:frames=2", "wait-k:k=1,words=ctc"])
