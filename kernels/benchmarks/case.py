@@ -317,10 +317,10 @@ def with_gradients(loss: Callable[..., Tensor], *differentiable: Tensor) -> tupl
     """
     leaves = [x.detach().requires_grad_() for x in differentiable]
     value = loss(*leaves)
-    return value.detach(), *torch.autograd.grad(value, leaves, upstream(value.shape).to(value.dtype))
+    return value.detach(), *torch.autograd.grad(value, leaves, upstream(value.shape, value.dtype))
 
 
 @cache
-def upstream(shape: torch.Size) -> Tensor:
-    """The gradient that ``with_gradients`` hands down to a value of this shape, float32."""
-    return torch.arange(shape.numel(), device="cuda").view(shape).cos()
+def upstream(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """The gradient that ``with_gradients`` hands down to a value of this shape and dtype; made once, so that no run is timed with it."""
+    return torch.arange(shape.numel(), device="cuda").view(shape).cos().to(dtype)

@@ -37,7 +37,7 @@ def _definition(chunk: int, left: int) -> Callable[..., tuple[Tensor, ...]]:
     def definition(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         options = chunk, left, D**-0.5
         out, tau = reference.forward(q, k, v, alpha, lengths, None, *options)
-        return out, *reference.backward(upstream(out.shape).to(out.dtype), q, k, v, alpha, lengths, None, out, tau, *options)
+        return out, *reference.backward(upstream(out.shape, out.dtype), q, k, v, alpha, lengths, None, out, tau, *options)
 
     return definition
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -26,7 +27,9 @@ def _qkv(generator: torch.Generator, *shape: int) -> list[Tensor]:
     return [x.bfloat16() for x in (q * shape[-1] ** -0.5, k, v)]
 
 
+@cache
 def _decays() -> Tensor:
+    """On the GPU beforehand: a copy from the host, in every run, would wait for it."""
     return lightning_decays(H, LAYER, LAYERS).cuda()
 
 
@@ -45,7 +48,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> tuple[Tensor
 def _attention_definition(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
     decays = _decays().double()
     out, state = reference.linear_attention(q, k, v, lengths, decays, None)
-    grad = upstream(out.shape).to(out.dtype)
+    grad = upstream(out.shape, out.dtype)
     return out, *reference.linear_attention_backward(grad, torch.zeros_like(state), q, k, v, lengths, decays, None)[:3]
 
 
@@ -94,7 +97,7 @@ def _scan(x: Tensor, gate: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
 
 def _scan_definition(x: Tensor, gate: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
     y = reference.scan(x, gate, lengths, None, None, CHUNK)
-    return y, *reference.scan_backward(upstream(y.shape).to(y.dtype), gate, y, lengths, None, None, CHUNK)[:2]
+    return y, *reference.scan_backward(upstream(y.shape, y.dtype), gate, y, lengths, None, None, CHUNK)[:2]
 
 
 def _scan_torch(x: Tensor, gate: Tensor, _: Tensor) -> tuple[Tensor, ...]:

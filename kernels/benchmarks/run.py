@@ -165,8 +165,14 @@ def _drain(pipe: Any, take: Callable[[str | None], None]) -> None:
     take(None)
 
 
-def run(families: Sequence[str] = FAMILIES, mode: str = "measure", seconds: float = 150.0, say: Callable[[str], None] = print) -> Measured:
-    """Measure, or tune, within so many seconds.
+def run(
+    families: Sequence[str] = FAMILIES,
+    mode: str = "measure",
+    seconds: float = 150.0,
+    say: Callable[[str], None] = print,
+    keep: Callable[[Measured], None] = lambda _: None,
+) -> Measured:
+    """Measure, or tune, within so many seconds; ``keep`` gets all there is whenever a family is done.
 
     Raises:
         BenchmarkError: a family that does not exist, or no GPU.
@@ -188,6 +194,11 @@ def run(families: Sequence[str] = FAMILIES, mode: str = "measure", seconds: floa
     for worker in [worker for worker in workers if worker not in late] + late:
         worker.time(order)
         say(f"{time.monotonic() - began:6.1f} s  {worker.family}")
+        keep(_measured(workers))
+    return _measured(workers)
+
+
+def _measured(workers: Sequence[Worker]) -> Measured:
     return Measured([row for worker in workers for _, row in sorted(worker.rows.items())], [x for worker in workers for x in worker.tuned])
 
 
@@ -230,9 +241,12 @@ def report(families: Sequence[str], output: Path | None, tuning: bool, seconds: 
     if output is not None and not output.absolute().parent.is_dir():
         raise BenchmarkError(f"cannot write {output}: there is no folder {output.absolute().parent}")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")  # peers compile in all processes at once
-    measured = run(families or FAMILIES, "tune" if tuning else "measure", seconds, say)
-    if output is not None:
-        write_json(measured, output)
+
+    def keep(measured: Measured) -> None:
+        if output is not None:
+            write_json(measured, output)
+
+    measured = run(families or FAMILIES, "tune" if tuning else "measure", seconds, say, keep)
     if as_json:
         print(json.dumps(numbers(measured)))
     else:

@@ -40,7 +40,7 @@ def _full(logits: Tensor, targets: Tensor, frames: Tensor, labels: Tensor) -> tu
 def _definition(logits: Tensor, targets: Tensor, frames: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     label, blank, norm = reference.arcs(logits, targets, None, frames, labels, 0)
     total, label_count, blank_count = reference.lattice(label, blank, frames, labels)
-    scale = -upstream(total.shape).to(total.dtype)[:, None, None]
+    scale = -upstream(total.shape, total.dtype)[:, None, None]
     return -total, reference.arcs_backward(scale * label_count, scale * blank_count, logits, norm, targets, None, frames, labels, 0)
 
 
@@ -91,7 +91,7 @@ def _joint_definition(*arguments: Any) -> tuple[Tensor, ...]:
     """The loss of the whole joiner output, one utterance at a time: in float64 a batch of them would not fit."""
     parts, (targets, frames, labels) = [x.detach().requires_grad_() for x in arguments[:4]], arguments[4:]
     encoder, predictor, weight, bias = parts
-    scale = upstream(frames.shape).to(encoder.dtype)
+    scale = upstream(frames.shape, encoder.dtype)
     values, gradients = [], [torch.zeros_like(x) for x in parts]
     for i in range(len(targets)):
         one = slice(i, i + 1)
@@ -126,7 +126,7 @@ def _pruned_definition(logits: Tensor, targets: Tensor, ranges: Tensor, boundary
     frames, labels, first = boundary[:, 3], boundary[:, 2], ranges[..., 0]
     label, blank, norm = reference.arcs(logits, targets, first, frames, labels, 0)
     total, label_count, blank_count = reference.lattice(label, blank, frames, labels)
-    scale = -upstream(total.shape).to(total.dtype)[:, None, None]
+    scale = -upstream(total.shape, total.dtype)[:, None, None]
     return -total, reference.arcs_backward(scale * label_count, scale * blank_count, logits, norm, targets, first, frames, labels, 0)
 
 

@@ -49,7 +49,7 @@ def _ours_full(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | 
 def _definition_full(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
     context = T, 0, D**-0.5, None
     out, norm = reference.forward(q, k, v, lengths, None, None, *context)
-    return out, *reference.backward(upstream(out.shape).to(out.dtype), q, k, v, lengths, None, None, out, norm, *context)[:3]
+    return out, *reference.backward(upstream(out.shape, out.dtype), q, k, v, lengths, None, None, out, norm, *context)[:3]
 
 
 def _masked_full(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None) -> Tensor:
@@ -117,7 +117,7 @@ def _training(function: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ..
 def _training_definition(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
     context = CHUNK, LEFT, D**-0.5, None
     out, norm = reference.forward(q, k, v, lengths, bias, None, *context)
-    *gradients, dbias = reference.backward(upstream(out.shape).to(out.dtype), q, k, v, lengths, bias, None, out, norm, *context)
+    *gradients, dbias = reference.backward(upstream(out.shape, out.dtype), q, k, v, lengths, bias, None, out, norm, *context)
     return out, *gradients, *([] if bias is None else [dbias])
 
 
