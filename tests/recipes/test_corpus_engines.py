@@ -100,6 +100,12 @@ def test_a_missing_engine_names_its_packages(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("name", "known"), [("pico", "en-GB en-US"), ("rhvoice", "Alan Bdl Clb Slt")])
+def test_a_voice_that_the_engine_lacks_is_named(name: str, known: str, tmp_path: Path) -> None:
+    with pytest.raises(SynthesisError, match=f'the voice "x" has the name "Kim"; {name} has {known}'):
+        ENGINES[name](tmp_path, [Voice("x", name, "Kim")], tmp_path)
+
+
 def test_every_engine_has_packages_a_licence_and_a_share() -> None:
     assert set(ENGINES) == set(PACKAGES) == set(LICENCES) == set(read_cast().shares)
     assert sum(read_cast().shares.values()) == pytest.approx(1)

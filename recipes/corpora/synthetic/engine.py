@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -112,6 +113,17 @@ def find_file(root: Path, name: str, engine: str) -> Path:
 def _lacking(root: Path, name: str, engine: str) -> SynthesisError:
     packages = " ".join(PACKAGES[engine])
     return SynthesisError(f"{root} has no {name}: {engine} needs the Debian packages {packages}; or leave it out with --engines")
+
+
+def known_voices(voices: Collection[Voice], names: Collection[str]) -> None:
+    """Check that the engine's own names are among those that something is known of.
+
+    Raises:
+        SynthesisError: one is not.
+    """
+    for voice in voices:
+        if voice.name not in names:
+            raise SynthesisError(f'the voice "{voice.id}" has the name "{voice.name}"; {voice.engine} has {" ".join(sorted(names))}')
 
 
 def declare(library: Any, name: str, result: Any, *arguments: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .compiler import native_library
-from .engine import Speech, Style, SynthesisError, Voice, declare, find_file, find_library
+from .engine import Speech, Style, SynthesisError, Voice, declare, find_file, find_library, known_voices
 
 # Language and speaker of the lingware, and the speaker's own mean fundamental frequency in Hz, as measured.
 _LINGWARE = {"en-US": ("lh0", 168.0), "en-GB": ("kh0", 176.0)}
@@ -20,6 +20,7 @@ class Pico:
     """An `Engine`. The range of its pitch cannot be set."""
 
     def __init__(self, root: Path, voices: list[Voice], scratch: Path) -> None:
+        known_voices(voices, _LINGWARE)
         c.CDLL(str(find_library(root, "libttspico.so.0", "pico")), mode=c.RTLD_GLOBAL)
         self._library = c.CDLL(str(native_library("pico", root, scratch)))
         declare(self._library, "riverrun_open", c.c_void_p, c.c_char_p, c.c_char_p)

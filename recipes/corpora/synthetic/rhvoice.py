@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from .compiler import native_library
-from .engine import Speech, Style, SynthesisError, TimedWord, Voice, declare, find_library
+from .engine import Speech, Style, SynthesisError, TimedWord, Voice, declare, find_library, known_voices
 
 # The voices' own mean fundamental frequency in Hz, as measured: pitch is set relative to it.
 _PITCH = {"Alan": 135.0, "Bdl": 121.0, "Clb": 179.0, "Slt": 174.0}
 # The full bandwidth; rates by the vocoder's own means, without libsonic, which would make the word events wrong.
 _SETTINGS = "quality=max\nmin_sonic_rate=5\n"
 _LONGEST_S, _SAMPLE_RATE = 60, 24000
-_TOO_NEW = 2
+_UNKNOWN_CLIENT = 2
 
 
 class _Word(c.Structure):
@@ -33,6 +33,7 @@ class RHVoice:
     """An `Engine`. The range of its pitch cannot be set."""
 
     def __init__(self, root: Path, voices: list[Voice], scratch: Path) -> None:
+        known_voices(voices, _PITCH)
         for name in ("libsonic.so.0", "libRHVoice_core.so.7", "libRHVoice.so.5"):
             c.CDLL(str(find_library(root, name, "rhvoice")), mode=c.RTLD_GLOBAL)
         self._library = c.CDLL(str(native_library("rhvoice", root, scratch)))
@@ -55,7 +56,7 @@ class RHVoice:
         status = self._library.riverrun_speak(
             self._engine, text.encode(), voice.name.encode(), style.rate / style.warp, pitch, c.byref(recording)
         )
-        if status == _TOO_NEW:
+        if status == _UNKNOWN_CLIENT:
             raise SynthesisError("this RHVoice is not version 1.8, whose word times are known; leave the engine out with --engines")
         if status:
             raise SynthesisError("RHVoice refused the text")
