@@ -183,6 +183,8 @@ class SpeechModule(AveragedModule[S]):
 def compile_layers(layers: Iterable[nn.Module], mode: str = "default") -> None:
     """Compile layers of one shape in place: one graph for each batch shape, shared by all of them."""
     torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+    # layers are compiled one by one, and exchange gradients one by one: cut once more, each would be compiled in several pieces
+    torch._dynamo.config.optimize_ddp = False
     # a table that is a constant of the graph: traced into it, every layer would copy it from the CPU in every step, and wait
     table = position._rotation
     position._rotation = torch.compiler.assume_constant_result(getattr(table, "__wrapped__", table))

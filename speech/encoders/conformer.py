@@ -194,6 +194,11 @@ class ConformerEncoder(StreamingModule):
     def left(self) -> int | None:  # type: ignore[override]
         return left_of([self.subsampling, *self._layers()])
 
+    @property
+    def residual_dtype(self) -> torch.dtype:
+        """What layers pass on, under autocast too, whose subsampling gives less: else the first of them would be compiled for itself."""
+        return next(self.layers.parameters()).dtype
+
     def _layers(self) -> list[ConformerLayer]:
         return list(self.layers)  # type: ignore[arg-type]
 
@@ -224,7 +229,7 @@ class ConformerEncoder(StreamingModule):
             lengths = -(-lengths // pool)
         seen = Visibility(context or self.context, lengths, x.shape[1])
         mask = seen.mask if dense else seen
-        x = self.dropout(zero_padding(x, lengths))
+        x = self.dropout(zero_padding(x, lengths)).to(self.residual_dtype)
         if after is not None:
             after(0, x)
         for number, layer in enumerate(self._layers()[:depth], 1):
