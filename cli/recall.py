@@ -20,7 +20,7 @@ _KEPT = 512
 
 @dataclass
 class Place(State):
-    """How much of the recording is heard, how many frames of it are forgotten, and whether it has ended: (1, 3) int64."""
+    """What was done with the recording, (1, 4) int64: samples heard, frames forgotten, whether it has ended, samples before its restart."""
 
     at: Tensor
 
@@ -54,7 +54,7 @@ class Recall:
         if slots != 1:
             raise ValueError(f"one stream at a time, not {slots}")
         self._now = self._recalled("init", lambda: self._model.init_source(1))
-        return Place(torch.zeros(1, 3, dtype=torch.long))
+        return Place(torch.zeros(1, 4, dtype=torch.long))
 
     def hear(self, audio: Tensor, lengths: Tensor, source: Place) -> Place:
         """The next samples of the recording."""
@@ -67,6 +67,13 @@ class Recall:
     def forget(self, source: Place, frames: Tensor) -> Place:
         """Forget the oldest frames."""
         return self._move(source, 1, int(frames[0]), lambda: self._model.forget(self._now, frames))
+
+    def restart(self, source: Place, which: Tensor) -> Place:
+        """Hear what follows as a recording of its own, if the model can."""
+        begun, heard = int(source.at[0, 3]), int(source.at[0, 0])
+        if not hasattr(self._model, "restart"):
+            return source
+        return self._move(source, 3, heard - begun, lambda: self._model.restart(self._now, which))
 
     def frames(self, source: Place) -> Tensor:
         """Frames held."""

@@ -148,6 +148,13 @@ class StreamingTranslator:
         return Source(source.front, source.ring, (source.held - frames.to(source.held)).clamp(min=0))
 
     @torch.no_grad()
+    def restart(self, source: Source, which: Tensor) -> Source:
+        """Streams marked in ``which`` (S,) bool hear what comes as a recording of its own; the `delay` before it counts as silence."""
+        _, _, front = self.front.step(self._like.new_zeros(1, self.delay), torch.tensor([self.delay]), self.front.init_state(1, self._like))
+        which = which.to(source.held.device)
+        return Source(source.front.reset(which, front), source.ring, source.held.masked_fill(which, 0))
+
+    @torch.no_grad()
     def source_words(self, source: Source) -> Tensor | None:
         """Words (S,) that begin in the CTC head's greedy labels of the held frames; None without such a head."""
         if self._source_starts is None or self._network.ctc is None:

@@ -26,7 +26,9 @@ class AttentionModel(Protocol):
         most_frames: source frames that a stream holds at most; the caller forgets older ones in time.
         languages: target languages, the default first; empty for a model with a single, unnamed one.
 
-    A model without cross-attention says ``attends = False`` (see `attends`) and gives hypotheses with attention of no columns.
+    A model without cross-attention says ``attends = False`` (see `attends`) and gives hypotheses with attention of no columns. A model
+    whose new frames depend on what was heard before the frames held may have ``restart(source, which)``: streams marked in ``which``
+    (S,) bool, which have come to a pause, hear what follows as a recording of its own.
     """
 
     sample_rate: int

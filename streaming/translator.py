@@ -178,6 +178,9 @@ class Translator:
         if ended or not any(drop):
             return source
         source = self.model.forget(source, torch.tensor(drop, device=self.model.frames(source).device))
+        pauses = [ends.get(slot) == "silence" for slot in range(len(ledgers))]
+        if any(pauses) and hasattr(self.model, "restart"):
+            source = self.model.restart(source, torch.tensor(pauses))
         if self.policy.detector == "ctc":
             for slot, before, after in zip(range(len(drop)), counts, self._counts(source, len(ledgers)), strict=True):
                 if drop[slot] and ledgers[slot].written:

@@ -135,6 +135,18 @@ def test_a_continuation_does_not_lengthen_the_last_word(folder: Path) -> None:
         assert tokenizer.unknown not in found.tokens and 0 not in found.tokens
 
 
+def test_a_restarted_stream_hears_a_recording_of_its_own(model: StreamingTranslator) -> None:
+    size, (before, after) = 2 * model.chunk + model.delay, recordings([20000, 16000])
+    source = model.hear(before.repeat(2, 1), torch.tensor([size, size]), model.init_source(2))
+    restarted = model.restart(source, torch.tensor([True, False]))
+    assert restarted.held.tolist() == [0, 8]
+    for (name, ours), (_, theirs) in zip(restarted.named_tensors(), source.named_tensors(), strict=True):
+        assert torch.equal(ours[1], theirs[1]), name
+    heard = model.finish(model.hear(after.repeat(2, 1), torch.tensor([16000, 0]), restarted))
+    alone = whole(model, torch.cat([torch.zeros(model.delay), after])[None], [model.delay + 16000])
+    torch.testing.assert_close(model._held(heard, torch.tensor([0])), model._held(alone, torch.tensor([0])), rtol=1e-4, atol=1e-5)
+
+
 def test_slots_do_not_see_each_other(folder: Path) -> None:
     for beam in (1, 3):
         model = build(folder, search=SearchConfig(beam=beam))

@@ -95,6 +95,15 @@ def test_a_pause_ends_a_segment_and_all_is_written() -> None:
     assert final.text == "eins zwei drei vier fünf sechs"
 
 
+def test_a_model_that_can_begins_anew_at_a_pause_and_nowhere_else() -> None:
+    translator = fake_translator(silence_s=0.4, most_frames=100)
+    restarted: list[Any] = []
+    model: Any = translator.model
+    model.restart = lambda source, which: restarted.append(which.tolist()) or source
+    translate(translator, np.concatenate([speak([1, 2, 3], end=30), speak([4] * 40)]))  # the second is too long to be held
+    assert restarted == [[True]]
+
+
 def test_silence_says_nothing_and_ends_nothing() -> None:
     assert translate(fake_translator("local-agreement", silence_s=0.2), np.zeros(16000 * 3, np.float32)) == []
 
