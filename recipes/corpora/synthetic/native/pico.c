@@ -12,7 +12,7 @@ int pico_resetEngine(void *engine, int mode);
 int pico_putTextUtf8(void *engine, const char *text, short size, short *taken);
 int pico_getData(void *engine, void *buffer, short size, short *received, short *type);
 
-enum { MEMORY = 2500000, BUSY = 201, IDLE = 200, PIECE = 1024 };
+enum { MEMORY = 2500000, BUSY = 201, IDLE = 200, PIECE = 1024, RESET_FULL = 0 };
 
 /* An engine that speaks with two files of lingware, or NULL. */
 void *riverrun_open(const char *analysis, const char *signal) {
@@ -26,28 +26,28 @@ void *riverrun_open(const char *analysis, const char *signal) {
   return failed || pico_newEngine(system, "voice", &engine) ? NULL : engine;
 }
 
-/* The number of samples, or -1: an error, after which the engine is reset, or more than `capacity` of them. */
+/* The number of samples, or -1: an error, or more than `capacity` of them. The engine is reset first, its noise with it: a text sounds the
+ * same whatever was said before it. */
 int riverrun_speak(void *engine, const char *text, short *samples, int capacity) {
   int left = strlen(text) + 1, count = 0, status = IDLE; /* the end mark makes it speak what is left */
   char piece[PIECE];
+  if (pico_resetEngine(engine, RESET_FULL))
+    return -1;
   while (left) {
     short taken = 0, received, type;
     if (pico_putTextUtf8(engine, text, left < PIECE ? left : PIECE, &taken) || !taken)
-      goto failed;
+      return -1;
     text += taken;
     left -= taken;
     do {
       status = pico_getData(engine, piece, sizeof piece, &received, &type);
       if (received / 2 > capacity - count)
-        goto failed;
+        return -1;
       memcpy(samples + count, piece, received);
       count += received / 2;
     } while (status == BUSY);
     if (status != IDLE)
-      goto failed;
+      return -1;
   }
   return count;
-failed:
-  pico_resetEngine(engine, 0);
-  return -1;
 }
