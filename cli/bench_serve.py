@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 #: Sending that was so late (seconds, 99 %) makes a measurement one of the clients, not of the server.
 _LATE = 0.1
+#: Seconds in which clients come, at least, and how many a second: people do not begin together.
+_COMING_S, _COMING_PER_S = 2.0, 300.0
+#: Seconds between a trial that failed and the next.
+_CALM_S = 3.0
 
 Clients = Annotated[
     int | None,
@@ -129,10 +133,12 @@ class Trials:
     def run(self, clients: int) -> dict[str, Any]:
         """One trial."""
         before = self._served.memory() if not self.done else self.done[0]["memory_before"]
-        share, rest = divmod(clients, len(self._driving))
-        for i, driver in enumerate(self._driving):
-            self._tell(driver, {"clients": share + (i < rest)})
-        time.sleep(min(self._seconds / 2, 4.0))  # until they have come
+        if self.done and not self.done[-1]["passed"]:  # what the last trial left undone is none of this one's
+            self._set(0, 0.0)
+            time.sleep(_CALM_S)
+        within = max(_COMING_S, clients / _COMING_PER_S)
+        self._set(clients, within)
+        time.sleep(within + min(self._seconds / 4, 2.0))
         self._reports()
         began, delays, work = time.monotonic(), self._served.delays(), self._served.work()
         time.sleep(self._seconds)
@@ -163,6 +169,11 @@ class Trials:
         if self._tell_trials:
             print(json.dumps(result), file=sys.stderr, flush=True)
         return result
+
+    def _set(self, clients: int, within: float) -> None:
+        share, rest = divmod(clients, len(self._driving))
+        for i, driver in enumerate(self._driving):
+            self._tell(driver, {"clients": share + (i < rest), "within": within})
 
     def _reports(self) -> list[dict[str, Any]]:
         for driver in self._driving:

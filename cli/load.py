@@ -1,7 +1,7 @@
 """The clients of ``riverrun bench serve``: one process of many, told through its standard input what to do.
 
-``{"clients": N}`` sets how many speak at a time, ``{"report": true}`` asks for what they have met with since the last report.
-Answers are JSON, one line each.
+``{"clients": N, "within": S}`` sets how many speak at a time, and the seconds in which new ones come; ``{"report": true}`` asks for what
+they have met with since the last report. Answers are JSON, one line each.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from riverrun.streaming.events import Lag
 from .remote import token
 
 RATE = 16000
-_COMING_S = 2.0  # in which new clients come
 
 
 @dataclass
@@ -67,14 +66,14 @@ class Clients:
         self._load = Load()
         self.speaking = 0  #: streams that are open
 
-    async def set(self, clients: int) -> None:
-        """Let so many speak; those that are too many leave at once."""
+    async def set(self, clients: int, within: float = 0.0) -> None:
+        """Let so many speak; new ones come within so many seconds, those that are too many leave at once."""
         leaving = self._tasks[clients:]
         del self._tasks[clients:]
         for task in leaving:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
-        self._tasks += [asyncio.create_task(self._client()) for _ in range(clients - len(self._tasks))]
+        self._tasks += [asyncio.create_task(self._client(within)) for _ in range(clients - len(self._tasks))]
 
     def report(self) -> dict[str, Any]:
         """What was met with since the last report."""
@@ -86,8 +85,8 @@ class Clients:
             **counts,
         }
 
-    async def _client(self) -> None:
-        await asyncio.sleep(self._random.random() * _COMING_S)  # people do not begin together
+    async def _client(self, within: float) -> None:
+        await asyncio.sleep(self._random.random() * within)
         size = round(self._size * self._random.uniform(0.1, 1.0))
         while True:
             at = self._random.randrange(max(len(self._samples) - size, 1))
@@ -130,7 +129,7 @@ async def _obey(clients: Clients) -> None:
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         order = json.loads(line)
         if "clients" in order:
-            await clients.set(order["clients"])
+            await clients.set(order["clients"], order["within"])
         else:
             print(json.dumps(clients.report()), flush=True)
     await clients.set(0)

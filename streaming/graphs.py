@@ -51,6 +51,17 @@ def lend(pool: Any, rows: Tensor) -> Any:
     return pool[rows]
 
 
+def owned(state: Any) -> Any:
+    """What `lend` gave, as copies of its own, for parts of a step that know nothing of lending."""
+    if isinstance(state, Lent):
+        return state.pool.gather(state.rows)
+    if isinstance(state, State):
+        return type(state)(**{field.name: owned(getattr(state, field.name)) for field in fields(state)})
+    if isinstance(state, list):
+        return [owned(part) for part in state]
+    return state
+
+
 def give_back(pool: Any, rows: Tensor, part: Any) -> None:
     """Write what a step handed back into the slots ``rows`` (S,) of the pool, in place; what was lent is there already."""
     if isinstance(part, Lent):
@@ -194,4 +205,4 @@ class GraphedStep:
         return recording.output
 
 
-__all__ = ["BUCKETS", "GraphedStep", "Lent", "SlotState", "give_back", "lend"]
+__all__ = ["BUCKETS", "GraphedStep", "Lent", "SlotState", "give_back", "lend", "owned"]

@@ -143,10 +143,16 @@ class Rechunk(StreamingModule):
         return y, ready, Waiting(last_frames(state.frames, x, lengths), have - ready)
 
     def flush(self, state: Waiting) -> tuple[Tensor, Tensor]:
-        size = int(state.count.max()) if len(state.count) else 0  # a stream ends once: no need to spare this look
+        size = self.chunk - 1
+        if state.count.device.type == "cpu":  # as above
+            size = int(state.count.max()) if len(state.count) else 0
+        return self._rest(state, size), state.count
+
+    def _rest(self, state: Waiting, size: int) -> Tensor:
+        """The first ``size`` frames that wait: (S, size, …)."""
         index = (self.chunk - 1 - state.count[:, None] + torch.arange(size, device=state.count.device)).clamp(max=max(self.chunk - 2, 0))
         index = index.reshape(*index.shape, *[1] * len(self.frame)).expand(-1, -1, *self.frame)
-        return state.frames.gather(1, index), state.count
+        return state.frames.gather(1, index)
 
 
 @dataclass

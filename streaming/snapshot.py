@@ -80,7 +80,13 @@ def _rows(state: State) -> NDArray[np.uint8] | None:
     # a copy, since a dimension of size 1 counts as contiguous whatever its stride, and bytes want a stride of 1
     flat = [t.detach().reshape(len(t), -1).clone(memory_format=torch.contiguous_format) for _, t in state.named_tensors()]
     rows = [t.view(torch.uint8) for t in flat]
-    return torch.cat(rows, 1).cpu().numpy() if rows else None
+    if not rows:
+        return None
+    whole = torch.cat(rows, 1)
+    host = torch.empty(
+        whole.shape, dtype=torch.uint8, pin_memory=whole.is_cuda
+    )  # an accelerator copies to pinned memory several times as fast
+    return host.copy_(whole).numpy()
 
 
 def _entries(tensors: Iterable[tuple[str, str, list[int], int]], start: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -72,7 +72,7 @@ def read_labels(output: Labels | Committed, lengths: Tensor, slot: int, offset: 
     """The labels of one slot, in order, from the output of a step, of ``flush`` or of ``best``.
 
     Args:
-        output: what the search put out, on any device.
+        output: what the search put out, on any device, or as arrays.
         lengths: (S,), as it came with the output.
         slot: which stream.
         offset: frames heard by the stream before this output; ``Labels`` count from there (``Committed`` carries its frames).
@@ -83,6 +83,6 @@ def read_labels(output: Labels | Committed, lengths: Tensor, slot: int, offset: 
     ids, scores = output.ids[slot, :size], output.scores[slot, :size].tolist()
     if isinstance(output, Committed):
         return [Label(*label) for label in zip(ids.tolist(), output.frames[slot, :size].tolist(), scores, strict=True)]
-    labels = ids.cpu().numpy()  # most frames have none
+    labels = ids.cpu().numpy() if isinstance(ids, Tensor) else ids  # most frames have none
     places = np.argwhere(labels >= 0).tolist()
     return [Label(int(labels[frame, place]), offset + frame, scores[frame][place]) for frame, place in places]

@@ -19,13 +19,15 @@ from ..snapshot import Position, unpack
 from ..vad import SAMPLE_RATE, SileroVad, VadError, VoicedReader
 from .config import Refused, SchedulerConfig
 from .live import LiveStream, Runtime, StreamFailed
-from .slots import BUCKETS, Slots, Turn
+from .slots import BUCKETS, ENDS, Slots, Turn
 from .times import StepTimes
 
 logger = logging.getLogger(__name__)
 
 #: Streams that may begin in one step, as far as that is measured beforehand.
 _STARTING = 64
+#: Streams that may take several chunks each in a step, where steps are recorded: to record one for many takes longer than they are behind.
+_HURRYING = 4
 #: Part of a tick's streams that may end in it, if its time is to count: to end takes longer, but a busy server has ends in every tick.
 _ENDING = 0.25
 #: Seconds without lateness after which streams are taken again.
@@ -290,6 +292,8 @@ class Scheduler:
     def _chunks(self, chosen: Sequence[LiveStream]) -> int:
         """Chunks that each takes: more than one where all have more and the step stays short."""
         ready = min(min(stream.ready for stream in chosen), CHUNKS_PER_STEP)
+        if self._slots.recorded and len(chosen) > _HURRYING:
+            return 1
         counts = [1 << i for i in range(ready.bit_length())]  # few shapes, where steps are recorded
         return max((n for n in counts if self._times.predict(n * len(chosen)) <= self.config.batch_s), default=1)
 
@@ -302,13 +306,17 @@ class Scheduler:
         for streams in [*(n for n in self._slots.batches if n < most), most]:
             took = []
             sizes = [recognizer.chunk] * 2
-            if streams <= _STARTING:
+            if recorded or streams <= _STARTING:
                 sizes.append(len(noise))  # a stream's first step hears its delay, too
             for size in [size for size in reversed(sizes) for _ in range(1 + 2 * recorded)]:
                 turns = [Turn(i + 1, recognizer.reader(), [noise[:size]], initial=self._slots.initial) for i in range(streams)]
                 began = time.monotonic()
                 self._slots.run(turns)
                 took.append(time.monotonic() - began)
+            if recorded and streams in ENDS:
+                for _ in range(3):
+                    ends = [Turn(i + 1, recognizer.reader(), [noise], initial=self._slots.initial, ends=True) for i in range(streams)]
+                    self._slots.run(ends)
             self._times.calibrate(streams, min(took[-2:]))
             if min(took[-2:]) > limit and not recorded:
                 break

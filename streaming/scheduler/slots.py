@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..events import Event
-from ..graphs import GraphedStep
+from ..graphs import GraphedStep, owned
 from ..recognizer import Reader, Recognizer
 from ..snapshot import Position, pack_all
 from ..state import State
@@ -25,6 +25,8 @@ Audio = NDArray[np.float32]
 
 #: Batch sizes that graphs are recorded for, on an accelerator: fewer than powers of two, as each takes time at the start.
 BUCKETS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
+#: The same for streams that end together.
+ENDS = (1, 4, 16, 64)
 
 
 @dataclass
@@ -83,6 +85,7 @@ class Slots:
         self.initial_with_vad = {**self.initial, "vad": vad.init_state(1)} if vad else self.initial
         self._device = next((t.device for _, t in self.initial["state"].named_tensors()), torch.device("cpu"))
         self._step_slots = GraphedStep(recognizer.step, recognizer.init_state, buckets)
+        self._flush_slots = GraphedStep(self._flushed, recognizer.init_state, ENDS)
         self._pool = self.initial["state"].map(torch.clone)  # slot 0 only fills up batches
         self._voices = vad.init_state(1) if vad else None
         if self.recorded:
@@ -176,7 +179,7 @@ class Slots:
             for row, piece in enumerate(pieces):
                 if len(piece):
                     heard[row].append((output, row))
-        self._finish(turns, heard, state)
+        self._finish(turns, heard, to_host(self._recognizer.flush(state)))
 
     def _end_in_place(self, turns: Sequence[Turn]) -> None:
         """The same by recorded steps, on the slots themselves, which no one needs any more; what was heard is not heard again."""
@@ -187,11 +190,15 @@ class Slots:
                 output = to_host(self._step_slots(audio, lengths, self._pool, [turn.slot for turn in together]))
                 for row, turn in enumerate(together):
                     turn.heard.append((output, row))
-        state = self._pool.gather(self._index([turn.slot for turn in turns]))
-        self._finish(turns, [turn.heard for turn in turns], state)
+        nothing = torch.zeros(len(turns), 0), torch.zeros(len(turns), dtype=torch.long)
+        last = to_host(self._flush_slots(*nothing, self._pool, [turn.slot for turn in turns]))
+        self._finish(turns, [turn.heard for turn in turns], last)
 
-    def _finish(self, turns: Sequence[Turn], heard: Sequence[Sequence[tuple[Any, int]]], state: State) -> None:
-        last = to_host(self._recognizer.flush(state))
+    def _flushed(self, audio: Tensor, lengths: Tensor, state: Any) -> tuple[Any, Any]:
+        """A flush as a step that hears nothing."""
+        return self._recognizer.flush(owned(state)), state
+
+    def _finish(self, turns: Sequence[Turn], heard: Sequence[Sequence[tuple[Any, int]]], last: Any) -> None:
         for row, (turn, outputs) in enumerate(zip(turns, heard, strict=True)):
             reader = self._copy(turn.reader) if turn.keeps else turn.reader
             for i, (output, place) in enumerate(outputs):
@@ -285,9 +292,9 @@ def _batch(pieces: Sequence[Audio], least: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def to_host(output: Any) -> Any:
-    """Tensors of an output, nested in lists and tuples, on the CPU: readers look at single numbers."""
+    """Tensors of an output, nested in lists and tuples, as arrays: readers look at single numbers, of which tensors are slow to give."""
     if isinstance(output, Tensor):
-        return output.cpu()
+        return (output.float() if output.dtype == torch.bfloat16 else output).numpy(force=True)
     if isinstance(output, tuple) and hasattr(output, "_fields"):
         return type(output)(*map(to_host, output))
     if isinstance(output, list | tuple):

@@ -5,7 +5,8 @@ import torch
 
 from riverrun.speech.attention import Context
 from riverrun.speech.encoders import ConformerConfig, ConformerEncoder
-from riverrun.streaming.graphs import GraphedStep
+from riverrun.streaming import Rechunk, Series
+from riverrun.streaming.graphs import GraphedStep, owned
 
 CONTEXT = Context(2, 3)
 
@@ -49,4 +50,26 @@ def test_a_step_that_fails_changes_nothing():
     before = pool.map(torch.clone)
     with pytest.raises(RuntimeError, match="no"):
         GraphedStep(step, lambda slots: module.init_state(slots, like))(torch.ones(1, 8, 6).double(), torch.tensor([8]), pool, [1])
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(pool.named_tensors(), before.named_tensors(), strict=True))
+
+
+@pytest.mark.parametrize("position", ["rope", "transformer_xl"])
+@torch.no_grad()
+def test_a_flush_is_a_step_that_hears_nothing(position, monkeypatch):
+    """Of lent slots, and with a remainder of a shape that does not depend on values, as on a GPU."""
+    rechunk, like = Rechunk(16, (6,)), torch.zeros(0, dtype=torch.float64)
+    module = Series(rechunk, encoder(position))
+    pool = module.init_state(4, like)
+    for lengths in ([0, 23, 7, 40], [0, 9, 16, 40]):
+        *_, pool = module.step(torch.randn(4, 40, 6, dtype=torch.float64), torch.tensor(lengths), pool)
+    slots = [3, 1, 2]
+    want, want_lengths = module.flush(pool.gather(torch.tensor(slots)))
+    rest = rechunk._rest
+    monkeypatch.setattr(rechunk, "_rest", lambda state, _: rest(state, rechunk.chunk - 1))
+    before = pool.map(torch.clone)
+    flush = GraphedStep(lambda _, __, state: (module.flush(owned(state)), state), lambda n: module.init_state(n, like), in_place=True)
+    y, y_lengths = flush(torch.zeros(3, 0), torch.zeros(3, dtype=torch.long), pool, slots)
+    assert torch.equal(y_lengths, want_lengths) and want_lengths.max() > 0
+    for row, length in enumerate(want_lengths):
+        torch.testing.assert_close(y[row, :length], want[row, :length])
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(pool.named_tensors(), before.named_tensors(), strict=True))
