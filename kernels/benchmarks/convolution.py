@@ -99,14 +99,15 @@ CASES = [
     ),
 ]  # fmt: skip
 
+NORMS = ((1, 256), (2, 512), (2, 256), (4, 512), (4, 128), (8, 128))
 TUNINGS = [
     Tuning("convolve", CASES[0], kernels.SIZES, "convolve", ((32, 4, 1), (32, 8, 1), (64, 8, 1), (128, 4, 2), (64, 4, 2))),
     Tuning("convolve span", CASES[0], kernels.SIZES, "convolve span", (32, 128, 256)),
     Tuning("gate", CASES[0], kernels.SIZES, "gate", ((32, 2, 1), (32, 8, 1), (64, 4, 2), (64, 4, 1), (128, 4, 4))),
-    Tuning("gate span", CASES[0], kernels.SIZES, "gate span", (64, 256)),
-    Tuning("norm", CASES[0], kernels.SIZES, "norm", (2048, 8192)),
-    Tuning("norm backward", CASES[0], kernels.SIZES, "norm backward", (1024, 4096, 8192)),
-    Tuning("norm span", CASES[0], kernels.SIZES, "norm span", (16, 64)),
+    Tuning("gate span", CASES[0], kernels.SIZES, "gate span", (64, 96, 176, 256)),
+    Tuning("norm", CASES[0], kernels.SIZES, "norm", NORMS),
+    Tuning("norm backward", CASES[0], kernels.SIZES, "norm backward", NORMS),
+    Tuning("norm span", CASES[0], kernels.SIZES, "norm span", (8, 32, 64)),
     Tuning("step", CASES[1], kernels.SIZES, "convolve", ((32, 4, 1), (32, 8, 1), (64, 8, 1), (128, 8, 2))),
-    Tuning("step, norm", CASES[1], kernels.SIZES, "norm", (1024, 2048, 8192)),
+    Tuning("step, norm", CASES[1], kernels.SIZES, "norm", NORMS),
 ]

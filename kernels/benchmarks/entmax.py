@@ -91,13 +91,11 @@ CASES = [
     ),
 ]  # fmt: skip
 
-FORWARDS = (
-    (128, 16, 64, 64, 4), (128, 16, 64, 32, 4), (128, 16, 64, 16, 8), (128, 16, 32, 16, 8), (128, 32, 64, 32, 16), (128, 32, 32, 16, 8),
-)  # fmt: skip
+FORWARDS = ((16, 64, 64, 4), (16, 32, 32, 4), (16, 64, 16, 4), (16, 64, 64, 2), (16, 128, 32, 4), (16, 32, 32, 8))
 BACKWARDS = ((64, 32, 4, 2), (64, 32, 4, 3), (64, 64, 8, 2), (128, 32, 8, 2), (32, 64, 4, 2), (32, 32, 4, 3))
 SHIPPED = kernels.BACKWARD[2, 64]
 TUNINGS = [
-    Tuning("forward", CASES[1], kernels.FORWARD, (2, 512), FORWARDS),
+    Tuning("forward", CASES[1], kernels.FORWARD, (2, 512, 64), FORWARDS),
     Tuning("backward, queries", CASES[1], kernels.BACKWARD, (2, 64), tuple((x, SHIPPED[1]) for x in BACKWARDS)),
     Tuning("backward, keys", CASES[1], kernels.BACKWARD, (2, 64), tuple((SHIPPED[0], x) for x in BACKWARDS)),
 ]

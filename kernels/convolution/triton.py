@@ -24,12 +24,11 @@ def load_taps(weight_ptr, c, inside, dtype: tl.constexpr, CHANNELS: tl.constexpr
 
 
 @triton.jit
-def load_gated(x_ptr, t, valid, c, dtype: tl.constexpr, CHANNELS: tl.constexpr):
-    """Channels c of the gated frame t, rounded as a stream's state is; and value and open gate."""
-    at = x_ptr + tl.cast(t, tl.int64) * 2 * CHANNELS + c
+def load_gated(at, valid, dtype: tl.constexpr, CHANNELS: tl.constexpr):
+    """Gated channels of a frame whose values lie at ``at``, rounded as a stream's state is; and value and open gate."""
     value = tl.load(at, mask=valid, other=0.0).to(dtype)
     gate = 1.0 / (1.0 + tl.exp(-tl.load(at + CHANNELS, mask=valid, other=0.0).to(dtype)))
-    return (value * gate).to(x_ptr.dtype.element_ty).to(dtype), value, gate
+    return (value * gate).to(at.dtype.element_ty).to(dtype), value, gate
 
 
 @triton.jit
@@ -42,42 +41,43 @@ def convolve_kernel(
     dtype = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = c < CHANNELS
-    x_ptr += b * T * 2 * CHANNELS
-    convolved_ptr += b * T * CHANNELS
     taps = load_taps(weight_ptr, c, inside, dtype, CHANNELS, TAPS)
     bias = tl.load(bias_ptr + c, mask=inside, other=0.0).to(dtype)
     first = tl.program_id(1) * span
     last = tl.minimum(first + span, T)
+    x_at = x_ptr + (b * T + first) * 2 * CHANNELS + c
+    to = convolved_ptr + (b * T + first) * CHANNELS + c
     window = ()
     if STEP:
         last = tl.load(lengths_ptr + b).to(tl.int32)
         slot = b if slots_ptr is None else tl.load(slots_ptr + b).to(tl.int64)
-        state_ptr += slot * (TAPS - 1) * CHANNELS + c
+        state_at = state_ptr + slot * (TAPS - 1) * CHANNELS + c
         for row in tl.static_range(TAPS - 1):
-            window = window + (tl.load(state_ptr + row * CHANNELS, mask=inside & (last > 0), other=0.0).to(dtype),)
+            window = window + (tl.load(state_at + row * CHANNELS, mask=inside & (last > 0), other=0.0).to(dtype),)
         for row in tl.static_range(TAPS - 1):  # all are in registers now
             kept = window[row].to(state_ptr.dtype.element_ty)
-            tl.store(state_ptr - (last - row) * CHANNELS, kept, mask=inside & (last > 0) & (last <= row))
+            tl.store(state_at - (last - row) * CHANNELS, kept, mask=inside & (last > 0) & (last <= row))
     else:
-        for before in tl.static_range(TAPS - 1):
-            t = first + (before - (TAPS - 1))
-            window = window + (load_gated(x_ptr, t, inside & (t >= 0), c, dtype, CHANNELS)[0],)
+        for row in tl.static_range(TAPS - 1):
+            before = x_at - (TAPS - 1 - row) * 2 * CHANNELS
+            window = window + (load_gated(before, inside & (first >= TAPS - 1 - row), dtype, CHANNELS)[0],)
     for start in range(first, last, UNROLL):
         frames = window
         for u in tl.static_range(UNROLL):
             valid = inside & (start + u < last)
-            gated = load_gated(x_ptr, start + u, valid, c, dtype, CHANNELS)[0]
+            gated = load_gated(x_at + u * 2 * CHANNELS, valid, dtype, CHANNELS)[0]
             frames = frames + (gated,)
             if STEP:
                 place = start + u - last + (TAPS - 1)
-                tl.store(state_ptr + place * CHANNELS, gated.to(state_ptr.dtype.element_ty), mask=valid & (place >= 0))
+                tl.store(state_at + place * CHANNELS, gated.to(state_ptr.dtype.element_ty), mask=valid & (place >= 0))
         for u in tl.static_range(UNROLL):
             y = bias
             for tap in tl.static_range(TAPS):
                 y += taps[tap] * frames[u + tap]
-            at = convolved_ptr + tl.cast(start + u, tl.int64) * CHANNELS + c
-            tl.store(at, y.to(convolved_ptr.dtype.element_ty), mask=inside & (start + u < last))
+            tl.store(to + u * CHANNELS, y.to(convolved_ptr.dtype.element_ty), mask=inside & (start + u < last))
         window = frames[UNROLL:]
+        x_at += UNROLL * 2 * CHANNELS
+        to += UNROLL * CHANNELS
 
 
 @triton.jit
@@ -121,9 +121,9 @@ def norm_backward_kernel(
     inside = c < CHANNELS
     gamma = tl.load(gamma_ptr + c, mask=inside, other=0.0).to(dtype)[None]
     beta = tl.load(beta_ptr + c, mask=inside, other=0.0).to(dtype)[None]
-    dbias = tl.zeros([BLOCK_C], dtype)
-    dgamma = tl.zeros([BLOCK_C], dtype)
-    dbeta = tl.zeros([BLOCK_C], dtype)
+    dbias = tl.zeros([BLOCK_T, BLOCK_C], dtype)
+    dgamma = tl.zeros([BLOCK_T, BLOCK_C], dtype)
+    dbeta = tl.zeros([BLOCK_T, BLOCK_C], dtype)
     first = tl.program_id(0) * span
     for start in range(first, tl.minimum(first + span, T), BLOCK_T):
         t = start + tl.arange(0, BLOCK_T)
@@ -137,13 +137,13 @@ def norm_backward_kernel(
         dy = dunit - (tl.sum(dunit, 1) / CHANNELS)[:, None] - unit * (tl.sum(dunit * unit, 1) / CHANNELS)[:, None]
         dy = tl.where(valid, dy * inverse[:, None], 0.0)
         tl.store(dconvolved_ptr + at, dy.to(dconvolved_ptr.dtype.element_ty), mask=valid)
-        dbias += tl.sum(dy, 0)
-        dgamma += tl.sum(dz * unit, 0)
-        dbeta += tl.sum(dz, 0)
+        dbias += dy
+        dgamma += dz * unit
+        dbeta += dz
     to = sums_ptr + (b * tl.num_programs(0) + tl.program_id(0)) * 3 * CHANNELS + c
-    tl.store(to, dbias, mask=inside)
-    tl.store(to + CHANNELS, dgamma, mask=inside)
-    tl.store(to + 2 * CHANNELS, dbeta, mask=inside)
+    tl.store(to, tl.sum(dbias, 0), mask=inside)
+    tl.store(to + CHANNELS, tl.sum(dgamma, 0), mask=inside)
+    tl.store(to + 2 * CHANNELS, tl.sum(dbeta, 0), mask=inside)
 
 
 @triton.jit
@@ -159,54 +159,54 @@ def gate_backward_kernel(
     dtype = sums_ptr.dtype.element_ty
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = c < CHANNELS
-    x_ptr += b * T * 2 * CHANNELS
-    dx_ptr += b * T * 2 * CHANNELS
-    dconvolved_ptr += b * T * CHANNELS + c
     taps = load_taps(weight_ptr, c, inside, dtype, CHANNELS, TAPS)
     first = tl.program_id(1) * span
     last = tl.minimum(first + span, T)
+    x_at = x_ptr + (b * T + first) * 2 * CHANNELS + c
+    dx_at = dx_ptr + (b * T + first) * 2 * CHANNELS + c
+    dy_at = dconvolved_ptr + (b * T + first) * CHANNELS + c
     dtaps = ()
     for _ in tl.static_range(TAPS):
         dtaps = dtaps + (tl.zeros([BLOCK_C], dtype),)
     window = ()
     for ahead in tl.static_range(TAPS - 1):
-        t = first + ahead
-        window = window + (tl.load(dconvolved_ptr + tl.cast(t, tl.int64) * CHANNELS, mask=inside & (t < T), other=0.0).to(dtype),)
+        window = window + (tl.load(dy_at + ahead * CHANNELS, mask=inside & (first + ahead < T), other=0.0).to(dtype),)
     for start in range(first, last, UNROLL):
         reached = window
+        for ahead in tl.static_range(TAPS - 1, TAPS - 1 + UNROLL):
+            reached = reached + (tl.load(dy_at + ahead * CHANNELS, mask=inside & (start + ahead < T), other=0.0).to(dtype),)
         for u in tl.static_range(UNROLL):
-            t = start + (TAPS - 1 + u)
-            reached = reached + (tl.load(dconvolved_ptr + tl.cast(t, tl.int64) * CHANNELS, mask=inside & (t < T), other=0.0).to(dtype),)
-        for u in tl.static_range(UNROLL):
-            t = start + u
-            valid = inside & (t < last)
-            gated, value, gate = load_gated(x_ptr, t, valid, c, dtype, CHANNELS)
+            valid = inside & (start + u < last)
+            gated, value, gate = load_gated(x_at + u * 2 * CHANNELS, valid, dtype, CHANNELS)
             dgated = tl.zeros([BLOCK_C], dtype)
             sums = ()
-            for tap in tl.static_range(TAPS):
-                dy = reached[u + (TAPS - 1 - tap)]
-                dgated += taps[tap] * dy
-                sums = sums + (dtaps[tap] + gated * dy,)
+            for ahead in tl.static_range(TAPS):  # the newest, which may still be on its way, last
+                dgated += taps[TAPS - 1 - ahead] * reached[u + ahead]
+                sums = sums + (dtaps[ahead] + gated * reached[u + ahead],)
             dtaps = sums
-            to = dx_ptr + tl.cast(t, tl.int64) * 2 * CHANNELS + c
-            tl.store(to, (dgated * gate).to(dx_ptr.dtype.element_ty), mask=valid)
-            tl.store(to + CHANNELS, (dgated * value * gate * (1.0 - gate)).to(dx_ptr.dtype.element_ty), mask=valid)
+            tl.store(dx_at + u * 2 * CHANNELS, (dgated * gate).to(dx_ptr.dtype.element_ty), mask=valid)
+            dgate = dgated * value * gate * (1.0 - gate)
+            tl.store(dx_at + (u * 2 + 1) * CHANNELS, dgate.to(dx_ptr.dtype.element_ty), mask=valid)
         window = reached[UNROLL:]
+        x_at += UNROLL * 2 * CHANNELS
+        dx_at += UNROLL * 2 * CHANNELS
+        dy_at += UNROLL * CHANNELS
     to = sums_ptr + (b * tl.num_programs(1) + tl.program_id(1)) * TAPS * CHANNELS + c
-    for tap in tl.static_range(TAPS):
-        tl.store(to + tap * CHANNELS, dtaps[tap], mask=inside)
+    for ahead in tl.static_range(TAPS):
+        tl.store(to + (TAPS - 1 - ahead) * CHANNELS, dtaps[ahead], mask=inside)
 
 
 #: Of the sliding kernels: channels, frames of an iteration and warps, and frames of a program ("… span"): more would leave multiprocessors
-#: idle, fewer would read more frames twice. Of the kernels that hold all channels: elements of a tile, and frames of a program backward.
+#: idle, fewer would read more frames twice. Of the kernels that hold all channels: frames of a tile and channels of a warp, so that a row is
+#: summed within one where it fits, and frames of a program backward.
 SIZES: dict[str, Any] = {
     "convolve": (64, 4, 1),
     "convolve span": 64,
     "gate": (32, 4, 1),
     "gate span": 128,
-    "norm": 4096,
-    "norm backward": 2048,
-    "norm span": 32,
+    "norm": (1, 512),
+    "norm backward": (1, 512),
+    "norm span": 16,
 }
 
 
@@ -218,7 +218,8 @@ def sliding(kernel: str) -> dict[str, int]:
 def normalising(channels: int, kernel: str) -> dict[str, int]:
     """Launch sizes of a kernel that holds all channels, "norm" or "norm backward"."""
     block = max(triton.next_power_of_2(channels), 64)
-    return {"BLOCK_T": min(max(SIZES[kernel] // block, 1), 16), "BLOCK_C": block, "num_warps": 8 if block > 256 else 4}
+    rows, of_a_warp = SIZES[kernel]
+    return {"BLOCK_T": rows, "BLOCK_C": block, "num_warps": max(block // of_a_warp, 1)}
 
 
 def _by_tap(weight: Tensor) -> Tensor:

@@ -221,20 +221,21 @@ def keys_backward_kernel(
 #: Newton steps by bytes of an element, to the precision of the type.
 STEPS = {2: 6, 4: 8, 8: 12}
 
-#: Widest head, and queries of a block, keys of a step, elements of a head's slice and warps of the forward kernel, by bytes of an
-#: element and keys on the chip: about 32 scores a thread, which Newton's method reads and writes in registers. Wider heads, and
-#: blocks of queries that see more keys, take the reference.
+#: Queries of a block, keys of a step, elements of a head's slice and warps of the forward kernel, by bytes of an element, keys on the chip
+#: and widest padded head: about 64 scores a thread, which Newton's method reads and writes in registers. Wider heads, and blocks of queries
+#: that see more keys, take the reference.
 FORWARD = {
-    (2, 128): (128, 32, 64, 64, 4),
-    (2, 256): (128, 16, 64, 64, 4),
-    (2, 512): (128, 16, 32, 32, 8),
-    (2, 1024): (64, 16, 32, 32, 16),
-    (4, 128): (64, 16, 32, 32, 4),
-    (4, 256): (64, 16, 32, 32, 4),
-    (4, 512): (64, 16, 32, 32, 8),
-    (8, 128): (64, 16, 16, 16, 4),
-    (8, 256): (64, 16, 16, 16, 8),
-    (8, 512): (64, 16, 16, 16, 8),
+    (2, 128, 128): (32, 64, 64, 4),
+    (2, 256, 128): (16, 64, 64, 4),
+    (2, 512, 64): (16, 64, 32, 4),
+    (2, 512, 128): (16, 32, 32, 8),
+    (2, 1024, 64): (16, 32, 32, 16),
+    (4, 128, 64): (16, 32, 32, 4),
+    (4, 256, 64): (16, 32, 32, 4),
+    (4, 512, 64): (16, 32, 32, 8),
+    (8, 128, 64): (16, 16, 16, 4),
+    (8, 256, 64): (16, 16, 16, 8),
+    (8, 512, 64): (16, 16, 16, 8),
 }
 
 #: Owned rows, rows of a step, warps and pipeline stages of the backward kernels, that of queries and that of keys, by bytes of an element
@@ -242,7 +243,7 @@ FORWARD = {
 BACKWARD = {
     (2, 16): ((64, 32, 4, 2), (64, 64, 4, 2)),
     (2, 32): ((64, 32, 4, 2), (64, 64, 4, 2)),
-    (2, 64): ((64, 32, 4, 2), (64, 64, 4, 2)),
+    (2, 64): ((64, 32, 4, 3), (64, 64, 4, 2)),
     (2, 128): ((64, 32, 8, 2), (64, 32, 8, 2)),
     (4, 16): ((32, 32, 4, 1), (32, 32, 4, 1)),
     (4, 32): ((32, 32, 4, 1), (32, 32, 4, 1)),
@@ -263,7 +264,7 @@ def keys_seen(block: int, frames: int, past: int, chunk: int, left: int) -> int:
 def forward_launch(itemsize: int, width: int, frames: int, past: int, chunk: int, left: int) -> dict[str, int] | None:
     """Sizes for the forward kernel; None where head or keys do not fit on the chip."""
     padded = max(triton.next_power_of_2(width), 16)
-    for (size, keys), (widest, block, step, part, warps) in FORWARD.items():
+    for (size, keys, widest), (block, step, part, warps) in FORWARD.items():
         if size == itemsize and padded <= widest and keys_seen(block, frames, past, chunk, left) <= keys:
             sizes = {"WIDTH": width, "PADDED": padded, "SLICE": min(part, padded), "BLOCK_M": block, "BLOCK_N": step}
             return sizes | {"KEYS": keys, "num_warps": warps, "num_stages": 2}

@@ -15,9 +15,6 @@ from . import reference, stack
 #: Wider heads take PyTorch's attention, or the definition.
 MAX_WIDTH = 128
 
-#: The same for float32: wider heads came out wrong on a Hopper GPU. The launch sizes are others now, but have not been checked there.
-MAX_WIDTH_FLOAT32 = 64
-
 
 def _forward(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, bias: Tensor | None, slopes: Tensor | None, *context: Any) -> Any:
     kernels = _kernels(q)
@@ -56,7 +53,7 @@ def _kernels(q: Tensor) -> Any:
 
 
 def _supported(q: Tensor) -> bool:
-    return runs_triton(q) and q.shape[-1] <= (MAX_WIDTH_FLOAT32 if q.dtype == torch.float32 else MAX_WIDTH)
+    return runs_triton(q) and q.shape[-1] <= MAX_WIDTH
 
 
 def _by_torch(q: Tensor, bias: Tensor | None, chunk: int) -> bool:
