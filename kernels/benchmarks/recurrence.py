@@ -157,13 +157,14 @@ CASES = [
 
 FORWARDS = ((64, 64, 4, 2), (32, 32, 4, 3), (64, 32, 4, 2), (64, 16, 4, 3), (128, 32, 8, 2), (32, 64, 4, 3))
 BACKWARDS = ((64, 32, 4, 2), (64, 64, 4, 1), (32, 64, 4, 2), (32, 32, 4, 3), (64, 64, 8, 2), (64, 32, 8, 2))
+STEPS = ((16, 64, 2, 2), (16, 64, 8, 2), (16, 32, 2, 2), (16, 32, 4, 2), (16, 64, 4, 1))
 SHIPPED = kernels.BLOCKS[2, D]
 TUNINGS = [
-    Tuning("lightning_attention", CASES[0], kernels.BLOCKS, (2, D), tuple((x, SHIPPED[1]) for x in FORWARDS)),
-    Tuning("lightning_attention, backward", CASES[0], kernels.BLOCKS, (2, D), tuple((SHIPPED[0], x) for x in BACKWARDS)),
-    Tuning("lightning_step", CASES[1], kernels.BLOCKS, (2, D), tuple((x, SHIPPED[1]) for x in FORWARDS)),
+    Tuning("lightning_attention", CASES[0], kernels.BLOCKS, (2, D), tuple((x, *SHIPPED[1:]) for x in FORWARDS)),
+    Tuning("lightning_attention, backward", CASES[0], kernels.BLOCKS, (2, D), tuple((SHIPPED[0], x, SHIPPED[2]) for x in BACKWARDS)),
+    Tuning("lightning_step", CASES[1], kernels.BLOCKS, (2, D), tuple((*SHIPPED[:2], x) for x in STEPS)),
     Tuning(
-        "gated_scan", CASES[2], triton_scan.SIZES, "scan", ((16, 64, 4), (16, 64, 2), (16, 128, 4), (32, 32, 2), (32, 128, 4), (64, 64, 4))
+        "gated_scan", CASES[2], triton_scan.SIZES, "scan", ((32, 64, 4), (16, 64, 4), (16, 128, 4), (32, 32, 2), (32, 128, 4), (64, 64, 4))
     ),
     Tuning("damped_ema", CASES[3], triton_scan.SIZES, "ema", ((16, 128, 4), (64, 128, 4), (32, 64, 2), (32, 256, 8), (16, 256, 8))),
     Tuning("damped_ema, backward", CASES[3], triton_scan.SIZES, "ema_backward", ((8, 128, 4), (32, 128, 4), (16, 64, 2), (16, 256, 8))),

@@ -196,9 +196,9 @@ def gate_backward_kernel(
         tl.store(to + (TAPS - 1 - ahead) * CHANNELS, dtaps[ahead], mask=inside)
 
 
-#: Of the sliding kernels: channels, frames of an iteration and warps, and frames of a program ("… span"): more would leave multiprocessors
-#: idle, fewer would read more frames twice. Of the kernels that hold all channels: frames of a tile and channels of a warp, so that a row is
-#: summed within one where it fits, and frames of a program backward.
+#: Of the sliding kernels: channels, frames of an iteration and warps; and frames of a program ("… span"): more would leave multiprocessors
+#: idle, fewer would read more frames twice. Of the kernels that hold all channels: frames of a tile and channels of a warp (a row is summed
+#: within one where it fits); and frames of a program backward.
 SIZES: dict[str, Any] = {
     "convolve": (64, 4, 1),
     "convolve span": 64,

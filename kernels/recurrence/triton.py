@@ -159,20 +159,22 @@ def backward_kernel(
         )  # fmt: skip
 
 
-#: Frames of a block, columns of a program, warps and pipeline stages, forward and backward, by bytes of an element and the wider padded
-#: width. Forward half a state a program or less: more programs, for batches of speech that are smaller than the GPU. Shapes that are not
-#: here take the reference.
+#: Frames of a block, columns of a program, warps and pipeline stages: forward, backward and for steps, by bytes of an element and the wider
+#: padded width. Forward half a state a program or less: more programs, for batches of speech that are smaller than the GPU. A step mostly
+#: moves states: whole ones. Shapes that are not here take the reference.
 BLOCKS = {
-    (2, 16): ((64, 16, 4, 3), (64, 16, 4, 2)),
-    (2, 32): ((64, 32, 4, 3), (64, 32, 4, 2)),
-    (2, 64): ((64, 32, 4, 3), (64, 64, 4, 2)),
-    (2, 128): ((64, 32, 8, 2), (16, 64, 8, 1)),
-    (4, 16): ((16, 16, 4, 2), (16, 16, 4, 2)),
-    (4, 32): ((16, 32, 4, 2), (16, 32, 4, 2)),
-    (4, 64): ((16, 32, 4, 2), (16, 32, 8, 1)),
-    (8, 16): ((16, 16, 4, 1), (16, 16, 4, 1)),
-    (8, 32): ((16, 16, 4, 1), (16, 16, 4, 1)),
+    (2, 16): ((64, 16, 4, 3), (64, 16, 4, 2), (16, 16, 4, 2)),
+    (2, 32): ((64, 32, 4, 3), (64, 32, 4, 2), (16, 32, 4, 2)),
+    (2, 64): ((64, 32, 4, 3), (64, 64, 4, 2), (16, 64, 4, 2)),
+    (2, 128): ((64, 32, 8, 2), (16, 64, 8, 1), (16, 64, 8, 2)),
+    (4, 16): ((16, 16, 4, 2), (16, 16, 4, 2), (16, 16, 4, 2)),
+    (4, 32): ((16, 32, 4, 2), (16, 32, 4, 2), (16, 32, 4, 2)),
+    (4, 64): ((16, 32, 4, 2), (16, 32, 8, 1), (16, 32, 4, 2)),
+    (8, 16): ((16, 16, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
+    (8, 32): ((16, 16, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
 }
+
+FORWARD, BACKWARD, STEP = range(3)
 
 
 def _padded(*widths: int) -> int:
@@ -184,9 +186,9 @@ def supports(itemsize: int, width: int, values: int) -> bool:
     return (itemsize, _padded(width, values)) in BLOCKS
 
 
-def launch(itemsize: int, width: int, values: int, frames: int, backward: bool = False) -> dict[str, int]:
-    """Block sizes for keys and values of these widths, in inputs of ``frames`` frames."""
-    block, columns, warps, stages = BLOCKS[itemsize, _padded(width, values)][backward]
+def launch(itemsize: int, width: int, values: int, frames: int, what: int = FORWARD) -> dict[str, int]:
+    """Block sizes for keys and values of these widths, in inputs of ``frames`` frames; ``what`` is FORWARD, BACKWARD or STEP."""
+    block, columns, warps, stages = BLOCKS[itemsize, _padded(width, values)][what]
     block = min(block, max(triton.next_power_of_2(frames), 16))
     sizes = {"WIDTH": width, "PADDED": _padded(width), "VALUES": values, "PADDED_VALUES": _padded(values)}
     return sizes | {"COLUMNS": columns, "BLOCK": block, "num_warps": warps, "num_stages": stages}
@@ -201,7 +203,7 @@ def _forward(
 ) -> Tensor:
     batch, frames, heads, width = q.shape
     out = torch.empty(v.shape, dtype=v.dtype, device=v.device)
-    tile = launch(q.element_size(), width, v.shape[3], frames)
+    tile = launch(q.element_size(), width, v.shape[3], frames, FORWARD if slots is None else STEP)
     del tile["PADDED_VALUES"]
     forward_kernel[triton.cdiv(v.shape[3], tile["COLUMNS"]), heads, batch](
         q, k, v, lengths, log_decay, slots, state, after, out, *_frames(q, k, v), frames,
@@ -228,7 +230,7 @@ def linear_attention_backward(
     batch, frames, heads, width = q.shape
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     dstate = torch.empty_like(state_grad)
-    tile = launch(q.element_size(), width, v.shape[3], frames, backward=True)
+    tile = launch(q.element_size(), width, v.shape[3], frames, BACKWARD)
     backward_kernel[1 + triton.cdiv(width, tile["COLUMNS"]), heads, batch](
         grad, state_grad, q, k, v, lengths, log_decay, state, dq, dk, dv, dstate, *_frames(grad, q, k, v), frames,
         HAS_STATE=state is not None, **tile,

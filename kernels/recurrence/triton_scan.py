@@ -214,7 +214,7 @@ MAX_AVERAGES = 64
 
 #: Frames and channels of a program's block, and warps, of "scan"; frames and (channel, average) pairs of a block, and warps, of "ema":
 #: about one pair a thread, its frames in registers.
-SIZES = {"scan": (32, 64, 4), "ema": (32, 128, 4), "ema_backward": (16, 128, 4)}
+SIZES = {"scan": (16, 64, 2), "ema": (32, 128, 4), "ema_backward": (16, 128, 4)}
 
 
 def scan_launch(frames: int) -> dict[str, int]:

@@ -29,24 +29,28 @@ def join_kernel(
 
 @triton.jit
 def join_backward_kernel(
-    grad_ptr, hidden_ptr, encoder_grad_ptr, T, R, J, TANH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
+    grad_ptr, hidden_ptr, parts_ptr, predictor_grad_ptr, T, R, J, TANH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """Turn the gradient of ``hidden`` into that of its sum, in place, and add it up over label positions."""
+    """From the gradient of ``hidden``, that of ROWS label positions of the predictor, and their part in that of every frame."""
     b = tl.program_id(2).to(tl.int64)
-    t = tl.program_id(0)
-    j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None]
-    dtype: tl.constexpr = tl.float64 if hidden_ptr.dtype.element_ty == tl.float64 else tl.float32
+    u = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = (u < R)[:, None] & (j < J)[None]
+    dtype: tl.constexpr = parts_ptr.dtype.element_ty
+    parts_ptr += (tl.program_id(0) * tl.num_programs(2) + b) * T * J
     total = tl.zeros([ROWS, BLOCK], dtype)
-    for start in tl.range(0, R, ROWS, num_stages=3):
-        u = start + tl.arange(0, ROWS)[:, None]
-        inside = (u < R) & (j < J)
-        at = ((b * T + t) * R + u) * J + j
+    for t in range(T):
+        at = ((b * T + t) * R + u)[:, None] * J + j[None]
         hidden = tl.load(hidden_ptr + at, mask=inside, other=0.0).to(dtype)
         slope = 1.0 - hidden * hidden if TANH else (hidden > 0).to(dtype)
         grad = slope * tl.load(grad_ptr + at, mask=inside, other=0.0).to(dtype)
-        tl.store(grad_ptr + at, grad.to(grad_ptr.dtype.element_ty), mask=inside)
         total += grad
-    tl.store(encoder_grad_ptr + (b * T + t) * J + j, tl.sum(total, 0)[None].to(encoder_grad_ptr.dtype.element_ty), mask=j < J)
+        tl.store(parts_ptr + t * J + j, tl.sum(grad, 0), mask=j < J)
+    tl.store(predictor_grad_ptr + (b * R + u)[:, None] * J + j[None], total, mask=inside)
+
+
+#: Label positions and elements of a program backward, which is one warp: sums over positions stay within it.
+BACKWARD = 16, 64
 
 
 def join(encoder: Tensor, predictor: Tensor, activation: str) -> Tensor:
@@ -64,11 +68,13 @@ def join(encoder: Tensor, predictor: Tensor, activation: str) -> Tensor:
 
 
 def join_backward(grad: Tensor, hidden: Tensor, activation: str) -> tuple[Tensor, Tensor]:
-    """See ``reference.join_backward``; contiguous. Overwrites ``grad``."""
+    """See ``reference.join_backward``; contiguous. Parts are summed in one order."""
     B, T, R, J = hidden.shape
-    encoder_grad = hidden.new_empty(B, T, J)
-    block = min(triton.next_power_of_2(J), 256)
+    rows, block = BACKWARD
+    blocks, wide = triton.cdiv(R, rows), torch.promote_types(hidden.dtype, torch.float32)
+    parts, predictor_grad = hidden.new_empty(blocks, B, T, J, dtype=wide), hidden.new_empty(B, R, J, dtype=wide)
     if hidden.numel():
-        grid = T, triton.cdiv(J, block), B
-        join_backward_kernel[grid](grad, hidden, encoder_grad, T, R, J, TANH=activation == "tanh", ROWS=16, BLOCK=block)
-    return encoder_grad, grad.sum(1, dtype=torch.promote_types(grad.dtype, torch.float32))
+        join_backward_kernel[blocks, triton.cdiv(J, block), B](
+            grad, hidden, parts, predictor_grad, T, R, J, TANH=activation == "tanh", ROWS=rows, BLOCK=block, num_warps=1
+        )
+    return parts.sum(0).to(hidden.dtype), predictor_grad

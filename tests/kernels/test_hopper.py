@@ -21,7 +21,7 @@ ARCS = (
     floats("logits", "out", dtype="bf16") | floats("label", "blank", "norm", "label_grad", "blank_grad") | {"targets_ptr": "*i64"} | LENGTHS
 )
 LATTICE = floats("label", "blank", "label_count", "blank_count") | floats("alpha", "beta", "total", dtype="fp64") | LENGTHS
-JOINER = floats("encoder", "predictor", "hidden", "grad", "encoder_grad", dtype="bf16")
+JOINER = floats("encoder", "predictor", "hidden", "grad", dtype="bf16") | floats("parts", "predictor_grad")
 CTC = floats("log_probs", "score") | {"targets_ptr": "*i64", "words_ptr": "*i32", "end_ptr": "*i32", "path_ptr": "*i64"} | LENGTHS
 SEARCH = floats("scores") | {"words_ptr": "*i32", "durations_ptr": "*i64"} | LENGTHS
 ROWS = floats("p", "alpha", "q", "grad", "out", "x", "energy", "norm")
@@ -35,7 +35,7 @@ CASES = [
     (transducer.lattice_kernel, LATTICE, {"BLOCK": 4096, "STAGES": 1}, 8),
     (transducer.count_kernel, LATTICE, {"BLOCK": 1024}, 4),
     (joiner.join_kernel, JOINER, {"TANH": True, "ROWS": 4, "BLOCK": 512}, 4),
-    (joiner.join_backward_kernel, JOINER, {"TANH": True, "ROWS": 16, "BLOCK": 256}, 4),
+    (joiner.join_backward_kernel, JOINER, {"TANH": True, **dict(zip(("ROWS", "BLOCK"), joiner.BACKWARD, strict=True))}, 1),
     (viterbi.ctc_kernel, CTC, {"BLOCK": 1024, "STAGES": 8}, 16),
     (viterbi.ctc_kernel, CTC, {"BLOCK": 4096, "STAGES": 1}, 16),
     (viterbi.ctc_walk_kernel, CTC, {}, 1),

@@ -28,12 +28,15 @@ def check(kernel, itemsize, sizes, folder):
 @pytest.mark.parametrize(("itemsize", "width"), [(2, 64), (2, 128), (4, 64)])
 @pytest.mark.parametrize("kernel", ["forward_kernel", "backward_kernel"])
 def test_lightning(kernel, itemsize, width, tmp_path):
-    sizes = lightning.launch(itemsize, width, width, 1000, kernel == "backward_kernel") | {"HAS_STATE": True, "HAS_SLOTS": True}
+    sizes = lightning.launch(itemsize, width, width, 1000, lightning.BACKWARD if kernel == "backward_kernel" else lightning.FORWARD) | {
+        "HAS_STATE": True,
+        "HAS_SLOTS": True,
+    }
     check(getattr(lightning, kernel), itemsize, sizes, tmp_path)
 
 
 def test_lightning_step(tmp_path):
-    check(lightning.forward_kernel, 2, lightning.launch(2, 64, 64, 8) | {"HAS_STATE": True, "HAS_SLOTS": True}, tmp_path)
+    check(lightning.forward_kernel, 2, lightning.launch(2, 64, 64, 8, lightning.STEP) | {"HAS_STATE": True, "HAS_SLOTS": True}, tmp_path)
 
 
 @pytest.mark.parametrize("kernel", ["scan_kernel", "scan_backward_kernel"])
