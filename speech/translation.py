@@ -150,8 +150,8 @@ class StreamingTranslator:
     @torch.no_grad()
     def restart(self, source: Source, which: Tensor) -> Source:
         """Streams marked in ``which`` (S,) bool hear what comes as a recording of its own; the `delay` before it counts as silence."""
-        _, _, front = self.front.step(self._like.new_zeros(1, self.delay), torch.tensor([self.delay]), self.front.init_state(1, self._like))
-        which = which.to(source.held.device)
+        which, delay = which.to(source.held.device), torch.tensor([self.delay], device=source.held.device)
+        _, _, front = self.front.step(self._like.new_zeros(1, self.delay), delay, self.front.init_state(1, self._like))
         return Source(source.front.reset(which, front), source.ring, source.held.masked_fill(which, 0))
 
     @torch.no_grad()
