@@ -99,7 +99,7 @@ CASES = [
     ),
 ]  # fmt: skip
 
-NORMS = ((1, 256), (2, 512), (2, 256), (4, 512), (4, 128), (8, 128))
+NORMS = ((1, 256), (2, 256), (1, 128), (2, 128), (4, 128))
 TUNINGS = [
     Tuning("convolve", CASES[0], kernels.SIZES, "convolve", ((32, 4, 1), (32, 8, 1), (64, 8, 1), (128, 4, 2), (64, 4, 2))),
     Tuning("convolve span", CASES[0], kernels.SIZES, "convolve span", (32, 128, 256)),
