@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from itertools import count
 from typing import Any, Protocol, Self
 
 from ..recognizer import Front
@@ -20,8 +21,8 @@ from .protocol import ProtocolError
 from .store import MemoryStore, SessionStore
 from .tokens import Tokens
 
-#: Seconds between looks at the connections' time limits.
-_WATCH_S = 0.1
+#: Seconds between looks at the event loop, and the part of the connections whose time limits are looked at each time.
+_WATCH_S, _WATCH_SHARE = 0.1, 4
 #: Part of the time that the event loop may work, by a running mean with this weight of the last look: the model's thread needs Python, too.
 _BUSY, _MEMORY = 0.6, 0.1
 
@@ -176,17 +177,17 @@ class Hub:
 
     async def _watch(self) -> None:
         """Look after connections' time limits, and after the time that this event loop takes to come to anything."""
-        while True:
+        for turn in count():
             before, worked = time.monotonic(), time.thread_time()
             await asyncio.sleep(_WATCH_S)
             now = time.monotonic()
             self.late_s = max(now - before - _WATCH_S, 0.0)
             self.busy += _MEMORY * ((time.thread_time() - worked) / (now - before) - self.busy)
             self.metrics.loop.observe(self.late_s)
-            self._watch_connections(now)
+            self._watch_connections(now, turn % _WATCH_SHARE)
 
-    def _watch_connections(self, now: float) -> None:
-        for connection in list(self.connections):
+    def _watch_connections(self, now: float, share: int) -> None:  # by itself, lest a variable hold the last of them
+        for connection in list(self.connections)[share::_WATCH_SHARE]:
             connection.watch(now)
 
     def front(self, sample_rate: int, wanted: int) -> Front | None:

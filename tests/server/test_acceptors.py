@@ -19,10 +19,10 @@ from .running import Process, alone, durable, noise
 from .test_transcriptions import wav
 
 
-async def hear(address: str, audio: np.ndarray, during: object = None) -> tuple[list, int]:
-    async with AsyncClient(f"ws://{address}/v1/stream") as client:
-        for at in range(0, len(audio), 1600):
-            await client.send(audio[at : at + 1600])
+async def hear(address: str, audio: np.ndarray, rate: int) -> tuple[list, int]:
+    async with AsyncClient(f"ws://{address}/v1/stream", rate) as client:
+        for at in range(0, len(audio), rate // 10):
+            await client.send(audio[at : at + rate // 10])
             await asyncio.sleep(0.02)
         await client.finish()
         return [event async for event in client], client.reconnects
@@ -39,10 +39,11 @@ def acceptors_of(server: Process) -> list[int]:
 
 
 def test_streams_recordings_and_a_killed_acceptor(model: SpeechModel) -> None:
-    audios = [noise(3.0, 200 + i) for i in range(8)]
+    rates = [16000, 16000, 48000, 11025] * 2
+    audios = [noise(3.0, 200 + i, rate) for i, rate in enumerate(rates)]
 
     async def main(server: Process) -> list[tuple[list, int]]:
-        streams = [asyncio.create_task(hear(server.address, audio)) for audio in audios]
+        streams = [asyncio.create_task(hear(server.address, audio, rate)) for audio, rate in zip(audios, rates, strict=True)]
         await asyncio.sleep(0.35)
         for acceptor in acceptors_of(server):
             os.kill(acceptor, signal.SIGKILL)
@@ -50,9 +51,9 @@ def test_streams_recordings_and_a_killed_acceptor(model: SpeechModel) -> None:
 
     with Process("--models", str(model.bundle.folder), "--acceptors", "2", "--save-every", "0.7") as server:
         heard = asyncio.run(main(server))
-        for (events, reconnects), audio in zip(heard, audios, strict=True):
+        for (events, reconnects), audio, rate in zip(heard, audios, rates, strict=True):
             assert reconnects > 0
-            assert durable(events) == alone(model, audio)
+            assert durable(events) == alone(model, audio, rate)
         answer = httpx.post(f"http://{server.address}/v1/audio/transcriptions", files={"file": wav(audios[0], 16000)})
         assert answer.json()["text"] == " ".join(text for _, text, _ in [e for e in alone(model, audios[0]) if isinstance(e, tuple)])
         assert httpx.get(f"http://{server.address}/").headers["content-type"].startswith("text/html")
