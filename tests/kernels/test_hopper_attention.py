@@ -74,7 +74,7 @@ CASES = {
     "window-fp32-96-queries": window_case("queries_backward", 4, 96),
     "window-fp32-96-keys": window_case("keys_backward", 4, 96),
     "convolution": convolution_case("convolve", 512, 31),
-    "convolution-step": convolution_case("convolve", 512, 31, step=True),
+    "convolution-step": convolution_case("convolve", 512, 15, step=True),
     "convolution-norm": convolution_case("norm", 512, 31),
     "convolution-norm-backward": convolution_case("norm_backward", 512, 31),
     "convolution-gate": convolution_case("gate_backward", 512, 31),
