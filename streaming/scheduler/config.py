@@ -25,8 +25,8 @@ class SchedulerConfig:
             Infinite: refuse by ``max_streams`` only.
         queue_s: undecoded audio of a stream, in seconds, beyond which its sender waits.
         ahead_s: audio of a stream ahead of real time, in seconds, beyond which its sender waits.
-        patience_s: how long a complete chunk waits for others to share its step, at least; it waits as long as the step would take.
-        batch_s: the longest such wait, and the time that a step may take on behalf of audio that is not yet due.
+        patience_s: how long a complete chunk waits for others to share its step.
+        batch_s: the time that a step may take on behalf of audio that is not yet due.
         max_batch: streams in one step.
         late_s: delay behind real time with which any stream is met, at which no more streams are taken.
         lag_s: delay behind real time that is reported to a stream's client.

@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 _STARTING = 64
 #: Streams that may take several chunks each in a step, where steps are recorded: to record one for many takes longer than they are behind.
 _HURRYING = 4
-#: Part of a tick's streams that may end in it, if its time is to count: to end takes longer, but a busy server has ends in every tick.
-_ENDING = 0.25
 #: Seconds without lateness after which streams are taken again.
 _CALM_S = 2.0
 
@@ -58,8 +56,8 @@ class Scheduler:
     """Runs the streams of one recogniser; an asynchronous context manager.
 
     Streams with a complete chunk are stepped together; a chunk waits for company until the earliest of them has waited
-    ``patience_s``, or as long as their step will take if that is longer. Audio that came sooner than it can have been spoken, as from
-    a file, yields to live audio. A stream that says nothing costs nothing.
+    ``patience_s``, and for the step that runs: the longer steps take, the more streams share the next. Audio that came sooner than it can
+    have been spoken, as from a file, yields to live audio. A stream that says nothing costs nothing.
 
     Args:
         recognizer: the model.
@@ -232,8 +230,7 @@ class Scheduler:
             return None
         if self._complete:
             return 0.0
-        patience = max(self.config.patience_s, min(self._times.predict(len(self._ready)), self.config.batch_s))
-        return min(stream.since for stream in self._ready) + patience - time.monotonic()
+        return min(stream.since for stream in self._ready) + self.config.patience_s - time.monotonic()
 
     async def _tick(self) -> None:
         now = time.monotonic()
@@ -247,8 +244,8 @@ class Scheduler:
         await asyncio.get_running_loop().run_in_executor(self._worker, self._slots.run, turns)
         self._busy = set()
         end = time.monotonic()
-        if sum(turn.ends for turn in turns) <= len(turns) * _ENDING:
-            self._times.observe(chunks * len(turns), end - now)
+        if stepped := sum(not turn.ends for turn in turns):  # ends cost more, but a busy server has some in every tick
+            self._times.observe(chunks * stepped, end - now - self._slots.spent.get("end", 0.0))
         for stream, turn, heard, spoken in zip(chosen, turns, samples, due, strict=True):
             self._settle(stream, turn, heard, end - spoken)
         self._shed(end)
