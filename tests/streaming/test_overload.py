@@ -14,6 +14,8 @@ from riverrun.streaming.vad import SileroVad, VadError
 from ..tiny import tiny_model
 from .test_scheduler import Slow, collect, durable, noise, running
 
+PATIENT = SchedulerConfig(utilisation=float("inf"), late_s=float("inf"), shed="none")
+
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> SpeechModel:
@@ -64,13 +66,15 @@ def test_streams_with_and_without_voice_activity_share_steps(recognizer: Streami
     audios = [noise(2.0 + 0.3 * i, 60 + i) for i in range(4)]
 
     async def main() -> tuple[list[list], bytes]:
-        async with running(recognizer, SchedulerConfig(utilisation=float("inf")), vad=vad) as scheduler:
+        async with running(recognizer, PATIENT, vad=vad) as scheduler:
             assert scheduler.vad and scheduler.bytes_per_stream > recognizer.init_state(1).bytes_per_stream
             streams = [scheduler.open(vad=i % 2 == 0, save_every_s=0.6) for i in range(4)]
             heard = [asyncio.create_task(collect(stream)) for stream in streams]
             for at in range(0, 50000, 1700):
                 for stream, audio in zip(streams, audios, strict=True):
                     await stream.push(audio[at : at + 1700])
+                await asyncio.sleep(0.001)
+            while any(stream.ready for stream in streams):  # streams that are about to end are not saved
                 await asyncio.sleep(0.001)
             await streams[0].flush("so far")  # a flush hears on a copy
             for stream in streams:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from riverrun.streaming.scheduler.slots import Slots
 
 from ..tiny import tiny_model
 
-OPEN = SchedulerConfig(utilisation=math.inf, batch_s=1e-9)  # one chunk a step, so that partial texts can be compared, too
+OPEN = SchedulerConfig(
+    utilisation=math.inf, late_s=math.inf, shed="none", batch_s=1e-9
+)  # one chunk a step, so that partial texts can be compared, too
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def test_each_stream_says_what_it_says_alone(recognizer: StreamingRecognizer, re
     rates = [16000, 8000, 44100] * 4
 
     async def main() -> list[list]:
-        async with running(recognizer, SchedulerConfig(utilisation=math.inf, batch_s=1e-9, outbox=10**6)) as scheduler:
+        async with running(recognizer, replace(OPEN, outbox=10**6)) as scheduler:
             streams = [scheduler.open(Resampler(rate, 16000) if rate != 16000 else None) for rate in rates]
             heard = [asyncio.create_task(collect(s)) for s in streams]
             rng = [np.random.default_rng(i) for i in range(len(audios))]
@@ -275,7 +278,7 @@ def test_a_sender_too_far_ahead_waits(recognizer: StreamingRecognizer) -> None:
     assert most <= 1.2
 
     async def queue() -> float:
-        async with running(Slow(recognizer, 0.05), SchedulerConfig(utilisation=math.inf, queue_s=0.5, batch_s=1e-9)) as scheduler:
+        async with running(Slow(recognizer, 0.05), replace(OPEN, queue_s=0.5)) as scheduler:
             stream, most = scheduler.open(), 0.0
             for _ in range(40):
                 await stream.push(np.zeros(1600, np.float32))
@@ -343,7 +346,7 @@ def test_what_breaks_on_one_stream_ends_that_stream_alone(recognizer: StreamingR
 
 def test_events_that_no_one_reads_end_the_stream(recognizer: StreamingRecognizer) -> None:
     async def main() -> None:
-        async with running(recognizer, SchedulerConfig(utilisation=math.inf, outbox=2)) as scheduler:
+        async with running(recognizer, replace(OPEN, outbox=2)) as scheduler:
             stream = scheduler.open()
             with pytest.raises(StreamFailed, match="not read"):
                 for i in range(100):
