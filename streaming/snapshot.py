@@ -77,9 +77,9 @@ def pack_all(positions: Sequence[Position], readers: Sequence[Reader], parts: Ma
 
 def _rows(state: State) -> NDArray[np.uint8] | None:
     """(slots, bytes) of all tensors of a state, on the host; None if it has none."""
-    # a copy, since a dimension of size 1 counts as contiguous whatever its stride, and bytes want a stride of 1
-    flat = [t.detach().reshape(len(t), -1).clone(memory_format=torch.contiguous_format) for _, t in state.named_tensors()]
-    rows = [t.view(torch.uint8) for t in flat]
+    flat = [t.detach().reshape(len(t), -1) for _, t in state.named_tensors()]
+    # a dimension of size 1 counts as contiguous whatever its stride, and bytes want a stride of 1
+    rows = [(t if t.stride(1) == 1 else t.clone(memory_format=torch.contiguous_format)).view(torch.uint8) for t in flat]
     if not rows:
         return None
     whole = torch.cat(rows, 1)
