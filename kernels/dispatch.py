@@ -10,7 +10,7 @@ from .library import INTERPRETED
 
 #: operator -> class of shapes -> "triton" or "torch".
 FASTEST: dict[str, dict[str, str]] = {
-    "window_attention": {"limited": "triton", "limited, biased": "triton", "full": "torch", "full, biased": "torch"},
+    "window_attention": {"limited": "triton", "limited, biased": "triton", "full": "triton", "full, biased": "torch"},
     "step_attention": {"one stream": "triton", "few streams": "triton", "many streams": "triton"},
     "convolution": {"whole": "triton"},
     "convolution_step": {"one stream": "triton", "few streams": "triton", "many streams": "triton"},
