@@ -31,18 +31,24 @@ def context(i, length, filled, chunk, left):
 
 
 @triton.jit
+def raise_positive(x, exponent):
+    """x^exponent where x > 0, else 0."""
+    return tl.where(x > 0, tl.exp2(exponent * tl.log2(tl.where(x > 0, x, 1.0))), 0.0)
+
+
+@triton.jit
 def root_weights(x, power):
     """x^(power − 1) where x > 0, for power = 1/(α−1); weights are that times x. At α = 1.5 it is x itself, and costs nothing."""
-    return x if power == 2.0 else tl.where(x > 0, tl.exp2((power - 1.0) * tl.log2(tl.where(x > 0, x, 1.0))), 0.0)
+    return x if power == 2.0 else raise_positive(x, power - 1.0)
 
 
 @triton.jit
 def norm_and_slope(x, power):
-    """Row sums of x^power and x^(power − 1)."""
+    """Row sums of x^power and x^(power − 1). The choice is made around the sums: around the powers it would cost registers."""
     if power == 2.0:
         total, slope = tl.sum(x * x, 1), tl.sum(x, 1)
     else:
-        root = tl.where(x > 0, tl.exp2((power - 1.0) * tl.log2(tl.where(x > 0, x, 1.0))), 0.0)
+        root = raise_positive(x, power - 1.0)
         total, slope = tl.sum(root * x, 1), tl.sum(root, 1)
     return total, slope
 
