@@ -135,9 +135,9 @@ def test_the_microphone_is_captioned_live_on_a_phone_whatever_breaks(
     heard: dict[LiveStream, list[NDArray[np.float32]]] = {}  # by the server's streams, one after another
     push = LiveStream.push
 
-    async def listening(stream: LiveStream, samples: NDArray[np.float32]) -> None:
+    async def listening(stream: LiveStream, samples: NDArray[np.float32], span: float = 0.0) -> None:
         heard.setdefault(stream, []).append(samples)
-        await push(stream, samples)
+        await push(stream, samples, span)
 
     monkeypatch.setattr(LiveStream, "push", listening)
     app = create_app(engine_of(model), ServerConfig(PATIENT, save_s=0.7))
