@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from riverrun.streaming.scheduler import LiveStream
 
 _PAUSE_S = 3.0  # of silence behind the recording, in which segments end
-_WARM_S = 60.0  # in which all that a network remembers has become periodic, too
+_WARM_S = 60.0  # in which all that a network remembers becomes periodic, and all that is allocated once is allocated
 _LOOKS = 40  # at the memory
 _GROWTH = 0.02  # of the memory, from the second quarter to the last, that counts as flat
 
@@ -161,7 +161,7 @@ async def _run(recognizer: Any, heard: NDArray[np.float32], seconds: float, stre
     async def speak(stream: LiveStream, watched: bool) -> None:
         for i in range(count):
             await stream.push(heard)
-            if watched and i * _LOOKS // count != (i - 1) * _LOOKS // count:
+            if watched and i >= first and i * _LOOKS // count != (i - 1) * _LOOKS // count:
                 memory.append(_resident())
         await stream.finish()
 
