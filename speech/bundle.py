@@ -28,7 +28,7 @@ Latency = int | Literal["full"] | None
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "pretrained"
-DEFAULT = "riverrun-en-tiny"
+DEFAULT = "riverrun-en-small"
 
 
 class BundleError(ValueError):

@@ -22,7 +22,7 @@ import numpy as np
 import pytorch_lightning as lightning
 import torch
 
-from riverrun.speech.bundle import find
+from riverrun.speech.bundle import DEFAULT, find
 
 from ..corpora.packed import PackWriter
 from .__main__ import command_line
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("training", nargs="*", help="arguments of the training command, after --")
     given = parser.parse_args(arguments)
-    tokenizer = find("riverrun-en-tiny") / "tokenizer.model"
+    tokenizer = find(DEFAULT) / "tokenizer.model"
     meter = Meter(given.seconds, given.warmup, given.profile if given.devices == 1 else 0)
     rank = int(os.environ.get("RANK", "0"))
     with tempfile.TemporaryDirectory() as temporary:

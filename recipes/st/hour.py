@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from riverrun.speech.bundle import load_translator
-from riverrun.speech.translation_model import TranslationModel
+from riverrun.speech import load
 from riverrun.streaming import Final, Stream
 from riverrun.streaming.policies import parse_policy
 from riverrun.streaming.translator import Translator
@@ -70,7 +69,7 @@ def _resident_mb() -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Watch and print; the exit status is 2 for what the user can put right."""
     parser = argparse.ArgumentParser(prog="python -m riverrun.recipes.st.hour", description=__doc__)
-    parser.add_argument("--model", required=True, help="a bundle's name or folder")
+    parser.add_argument("--model", required=True, help="a translator's name or folder, or hf:FOLDER")
     parser.add_argument("--policy", default="alignatt", help="name or name:option=value,option=value")
     parser.add_argument("--latency", type=int, help="chunk in milliseconds; the model's default if not given")
     parser.add_argument("--silence", type=float, help="pause in seconds that ends a segment; none if not given")
@@ -78,7 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     try:
-        model = TranslationModel(load_translator(given.model)).attention_model(given.latency)
+        model = load(given.model)
+        if not hasattr(model, "attention_model"):
+            raise ValueError(f"{given.model} is a recogniser: give a translator")
+        model = model.attention_model(given.latency)
         translator = Translator(model, parse_policy(given.policy), silence_s=given.silence)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

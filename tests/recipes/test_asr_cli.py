@@ -21,7 +21,7 @@ from riverrun.speech import load
 
 from .asr_trial import CLIPS, CONF, noise_pack, run, trial, written
 
-TOKENIZER = Path(load.__code__.co_filename).parent / "pretrained" / "riverrun-en-tiny" / "tokenizer.model"
+TOKENIZER = Path(load.__code__.co_filename).parent / "pretrained" / "riverrun-en-de" / "source.model"
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:
