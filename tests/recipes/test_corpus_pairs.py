@@ -241,6 +241,6 @@ def test_a_command_on_pairs_says_what_is_wrong(tmp_path: Path, capsys: pytest.Ca
     assert spoken.main(Multi30k, arguments) == 2
     assert "has no val.en" in capsys.readouterr().err
     assert spoken.main(Multi30k, [*arguments, "--engines", "nobody"]) == 2
-    assert "no training voice" in capsys.readouterr().err
+    assert "the configuration has no engine nobody; it has espeak festival" in capsys.readouterr().err
     with pytest.raises(CorpusError, match="no translation|has no"):
         list(Multi30k(tmp_path, "de", pairs.parser().parse_args(["multi30k", *arguments[:6]])).pairs("val"))
