@@ -46,7 +46,7 @@ class Settings(BaseModel):
     anyone: bool = False
     origins: tuple[str, ...] = ()
     max_streams: Annotated[int, Field(ge=1)] = 64
-    utilisation: Annotated[float, Field(gt=0)] = 0.5
+    utilisation: Annotated[float, Field(gt=0)] = 0.75
     busy: Annotated[float, Field(gt=0, le=1)] = 0.7
     replicas: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 4)
     fronts: Annotated[int, Field(ge=1)] = 1

@@ -36,7 +36,7 @@ class SchedulerConfig:
     """
 
     max_streams: int = 64
-    utilisation: float = 0.6
+    utilisation: float = 0.75
     queue_s: float = 5.0
     ahead_s: float = math.inf
     patience_s: float = 0.02
