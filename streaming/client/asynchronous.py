@@ -290,9 +290,11 @@ class AsyncClient:
 
     async def _read(self, socket: ClientConnection) -> bool:
         while True:
-            async with asyncio.timeout(self._stall_s if self._outbox else None) as self._stall:
-                message = p.parse_server(await socket.recv())
-            self._stall = None
+            try:
+                async with asyncio.timeout(self._stall_s if self._outbox else None) as self._stall:
+                    message = p.parse_server(await socket.recv())
+            finally:
+                self._stall = None  # over, however it ended: who sends now must not move it
             if isinstance(message, p.Error):
                 raise ClientError(message.code, message.message)
             if isinstance(message, p.Finished):

@@ -147,3 +147,19 @@ def test_a_forgotten_stream_starts_anew_while_nothing_is_lost(model: SpeechModel
         events, client = asyncio.run(main(address, app))
     assert client.reconnects >= 2
     assert durable(events) == alone(model, audio)
+
+
+def test_sending_in_the_moment_of_a_lost_connection_is_no_error() -> None:
+    """Found by chance among fifty streams: the wait for an answer was over, and who sent tried to prolong it."""
+
+    class Lost:
+        async def recv(self) -> str:
+            raise ConnectionResetError
+
+    async def main() -> None:
+        client = AsyncClient("ws://nowhere")
+        with pytest.raises(ConnectionResetError):
+            await client._read(Lost())  # type: ignore[arg-type]
+        client._wake()
+
+    asyncio.run(main())
