@@ -63,10 +63,9 @@ def alignment(path: Path, written: Sequence[Written], frame_ms: float, title: st
     axes.plot([w.at_ms / 1000 for w in written], places, ".", color=COLOURS[1], label="written")
     if len(written) <= _LABELLED:
         axes.set_yticks(places, [w.text for w in written], fontsize=8)
-    axes.set(
-        xlabel="source time [s]", ylabel="target tokens", title=title, xlim=(0, max(seconds, extent[1])), ylim=(len(written) - 0.5, -0.5)
-    )
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    axes.set(xlabel="source time [s]", ylabel="target tokens", xlim=(0, max(seconds, extent[1])), ylim=(len(written) - 0.5, -0.5))
+    axes.set_title(title, fontsize="medium", wrap=True)
+    axes.legend(loc="upper right", bbox_to_anchor=(1, -0.08), frameon=False)  # beside the label below: above, a title may be as wide
     save(picture, path)
 
 

@@ -73,8 +73,8 @@ def make(text: str, options: Iterable[str] = (), defaults: Mapping[str, Mapping[
     from riverrun.streaming.policies import parse_policy
 
     name = policy_name(text)
-    values = {**(defaults or {}).get(name, {}), **given_options(text, options)}
-    return parse_policy(f"{name}:" + ",".join(f"{option}={value}" for option, value in values.items()))
+    given = given_options(text, options)
+    return parse_policy(f"{name}:" + ",".join(f"{option}={value}" for option, value in given.items()), defaults)
 
 
 def given_options(text: str, options: Iterable[str] = ()) -> dict[str, str]:

@@ -77,7 +77,7 @@ def translate(
         _hear(asked, Translation(traced), device)
     finally:
         if traced.written:
-            alignment(plot, traced.written, attending.frame_ms, f"{audio[0] if audio else 'microphone'}: {described(rule)}")
+            alignment(plot, traced.written, attending.frame_ms, f"{Path(audio[0]).name if audio else 'microphone'}: {described(rule)}")
         else:
             say(f"nothing was written, so {plot} is not drawn")
 

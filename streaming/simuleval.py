@@ -37,8 +37,8 @@ class TranslationAgent(SpeechToTextAgent):
     """Translates the speech that SimulEval sends; see the module."""
 
     def __init__(self, args: Namespace):
-        self._policy = parse_policy(args.policy)
         self._model = _attention_model(args)
+        self._policy = parse_policy(args.policy, getattr(self._model, "policy_defaults", None))
         self._resampler = args.resampler
         self._language = args.translate_to
         options = {"decide_ms": args.decide_ms, "silence_s": args.silence_s}

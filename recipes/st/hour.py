@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not hasattr(model, "attention_model"):
             raise ValueError(f"{given.model} is a recogniser: give a translator")
         model = model.attention_model(given.latency)
-        translator = Translator(model, parse_policy(given.policy), silence_s=given.silence)
+        policy = parse_policy(given.policy, getattr(model, "policy_defaults", None))
+        translator = Translator(model, policy, silence_s=given.silence)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from riverrun.streaming import Stream
-from riverrun.streaming.policies import make_history, make_policy
+from riverrun.streaming.policies import make_history, parse_policy
 from riverrun.streaming.translator import Translator
 
 from ..audio import Resampler
@@ -133,7 +133,7 @@ class HuggingFaceModel(Transcriber):
         """
         config = SearchConfig(beam=beam if search == "beam" else 1)
         model = self.attention_model(latency_ms, config, task="transcribe", source=source)
-        policy = make_policy("alignatt", **model.policy_defaults.get("alignatt", {}))
+        policy = parse_policy("alignatt", model.policy_defaults)
         return Translator(model, policy, make_history("sentence"))
 
     def stream(self, *, latency_ms: Latency = None, sample_rate: int = 16000, **options: Any) -> Stream:

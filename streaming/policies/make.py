@@ -47,15 +47,19 @@ def make_policy(name: str, /, **options: Any) -> Policy:
     return POLICIES[name](**{field.name: given[p] for field in fields(POLICIES[name]) if (p := _public(field.name)) in given})  # type: ignore[arg-type]
 
 
-def parse_policy(text: str) -> Policy:
+def parse_policy(text: str, defaults: Mapping[str, Mapping[str, Any]] | None = None) -> Policy:
     """A policy written as ``name`` or ``name:option=value,option=value``, such as ``alignatt:frames=8``.
+
+    Args:
+        text: the policy.
+        defaults: by policy, what suits a model better than the policy's own defaults.
 
     Raises:
         PolicyError: not written so, or see `make_policy`.
     """
     name, _, rest = text.partition(":")
     known = policy_options(name)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = dict((defaults or {}).get(name, {}))
     for part in filter(None, rest.split(",")):
         option, equals, value = part.partition("=")
         if not equals:

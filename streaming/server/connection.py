@@ -116,7 +116,7 @@ class Connection(ABC):
         except WebSocketDisconnect as gone:
             code = code if self.finishing and gone.code == 1000 else "disconnected"
             await self.left(gone.code)
-        except Exception:
+        except Exception:  # a defect: told in the log and to the client, it ends this stream and touches no other
             code, close = "failed", _CLOSE["failed"]
             logger.exception("a stream failed")
             with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):

@@ -315,3 +315,11 @@ def test_what_cannot_be_is_refused_in_one_line(text: str) -> None:
         parse_policy(text)
     assert str(error.value) == REFUSED[text]
     assert isinstance(error.value, ValueError)
+
+
+def test_what_suits_a_model_holds_where_nothing_else_is_asked_for() -> None:
+    defaults = {"alignatt": {"frames": 16}, "edatt": {"lambda": 3}}
+    assert parse_policy("alignatt", defaults) == AlignAtt(16)
+    assert parse_policy("alignatt:frames=8", defaults) == AlignAtt(8) == parse_policy("alignatt")
+    assert parse_policy("edatt:alpha=0.5", defaults) == parse_policy("edatt:alpha=0.5,lambda=3")
+    assert parse_policy("wait-k", defaults) == parse_policy("wait-k")

@@ -27,6 +27,7 @@ class SpeechToTextAgent:
         self.states.reset()
 
     def policy(self) -> Action:
+        """What to do next: every agent says so itself, as in SimulEval."""
         raise NotImplementedError
 
 
