@@ -48,7 +48,9 @@ def features_of(model: Recogniser | Translator, batch: Batch, a: Augmentation, s
     if measure:
         model.normalise.measure(features, within(frames, features.shape[1]))
     if strength and a.warp:
-        features = augment.warp_frequency(features, a.warp * strength, a.warp_limit)
+        features = augment.warp_frequency(features, a.warp * strength, a.warp_limit, a.bend)
+    if strength and a.contrast:
+        features = augment.scale_contrast(features, a.contrast * strength)
     features, frames = model.normalise(features, frames)
     if strength:
         features = augment.spec_augment(features, frames, a.bands, int(a.widest_band * strength), a.gaps, a.widest_gap * strength)

@@ -52,6 +52,8 @@ class Augmentation:
         codec: weak components of the spectrum dropped.
         warp: another length of the vocal tract.
         warp_limit: largest relative warp.
+        bend: of the same utterances, how unevenly (see `riverrun.speech.augment.warp_frequency`).
+        contrast: sharper or blurred formants.
         bands: SpecAugment's masks in frequency.
         widest_band: of them, in bins.
         gaps: SpecAugment's masks in time.
@@ -71,6 +73,8 @@ class Augmentation:
     codec: float = 0.1
     warp: float = 0.5
     warp_limit: float = 0.12
+    bend: float = 0.0
+    contrast: float = 0.0
     bands: int = 2
     widest_band: int = 20
     gaps: int = 6

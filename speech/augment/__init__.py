@@ -7,7 +7,7 @@ makes it repeatable, and none waits for the device.
 
 from .codec import perceptual, quantise
 from .draw import altered, chance, uniform
-from .features import spec_augment, warp_frequency
+from .features import scale_contrast, spec_augment, warp_frequency
 from .spectrum import channel, fast_size
 from .waveform import add_babble, add_noise, clip, random_gain, reverberate
 
@@ -23,6 +23,7 @@ __all__ = [
     "quantise",
     "random_gain",
     "reverberate",
+    "scale_contrast",
     "spec_augment",
     "uniform",
     "warp_frequency",

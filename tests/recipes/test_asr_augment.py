@@ -129,6 +129,28 @@ def test_a_warp_moves_a_formant() -> None:
     assert peaks.min() >= 33 and peaks.max() <= 50 and peaks.unique().numel() > 5
 
 
+def test_a_bent_warp_moves_formants_apart_and_keeps_their_order() -> None:
+    torch.manual_seed(0)
+    features = torch.zeros(64, 2, 80)
+    features[:, :, [20, 50]] = 1
+    bent = augment.warp_frequency(features, 1.0, 0.0, bend=0.3)[:, 0]
+    first, second = bent[:, :35].argmax(1), 35 + bent[:, 35:].argmax(1)
+    assert (second - first).unique().numel() > 5 and (first - 20).abs().max() <= 7 and (second - 50).abs().max() <= 7
+    assert torch.equal(augment.warp_frequency(features, 0.0, 0.2, bend=0.3), features)
+    ramp = torch.arange(80.0).expand(64, 1, 80)
+    assert (augment.warp_frequency(ramp, 1.0, 0.2, bend=0.49).diff(dim=2) >= 0).all()
+
+
+def test_contrast_changes_differences_of_neighbours_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    assert torch.allclose(augment.scale_contrast(torch.full((8, 3, 80), 2.5), 1.0), torch.full((8, 3, 80), 2.5))
+    features = torch.zeros(32, 1, 80)
+    features[:, :, 40] = 15.0
+    height = augment.scale_contrast(features, 1.0, 0.35, width=15)[:, 0, 40]
+    assert height.min() >= 15 - 0.35 * 14 - 1e-4 and height.max() <= 15 + 0.35 * 14 + 1e-4 and height.unique().numel() > 20
+    assert torch.equal(augment.scale_contrast(features, 0.0), features)
+
+
 def test_masks_cover_no_more_than_they_may() -> None:
     torch.manual_seed(0)
     lengths = torch.tensor([100, 60])
