@@ -26,13 +26,12 @@ def warp_frequency(features: Tensor, probability: float, limit: float = 0.12, be
     bins = features.shape[2]
     drawn = chance(features, probability)
     factor = 1 + uniform(features, -limit, limit) * drawn
-    place = torch.arange(bins, device=features.device)
-    position = place * factor[:, None]
+    position = torch.arange(bins, device=features.device).expand(len(features), bins)
     if bend:
         gap = (bins - 1) / (_KNOTS - 1)
         moves = torch.empty(len(features), 1, _KNOTS, device=features.device).uniform_(-bend * gap, bend * gap) * drawn[:, None, None]
         position = position + nn.functional.interpolate(moves, bins, mode="linear", align_corners=True)[:, 0]
-    position = position.clamp(0, bins - 1)
+    position = (position * factor[:, None]).clamp(0, bins - 1)
     low = position.floor().long().clamp(max=bins - 2)
     weight = (position - low)[:, None]
     index = low[:, None].expand(features.shape)
