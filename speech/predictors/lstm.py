@@ -46,7 +46,9 @@ class LstmPredictor(StreamingModule):
         return LstmState(zeros, zeros.clone())
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return self.lstm(self.embedding(x))[0], lengths
+        # in float32: under autocast, cuDNN's LSTM computes in float16, whatever the type asked for, and gradients have no scaler
+        with torch.autocast(x.device.type, enabled=False):
+            return self.lstm(self.embedding(x))[0], lengths
 
     def step(self, x: Tensor, lengths: Tensor, state: LstmState) -> tuple[Tensor, Tensor, LstmState]:
         embedded = self.embedding(x)
