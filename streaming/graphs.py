@@ -150,6 +150,10 @@ class GraphedStep:
         rows = slots.to(device, non_blocking=True)
         return self._run(audio.to(device, non_blocking=True), lengths.to(device, non_blocking=True), state, rows, self._in_place)
 
+    def stop_recording(self) -> None:
+        """Run further shapes eagerly: to record one takes seconds, for which live streams would wait."""
+        self._most = 0
+
     def _run(self, audio: Tensor, lengths: Tensor, state: State, rows: Tensor, in_place: bool) -> Any:
         *output, after = self._step(audio, lengths, lend(state, rows) if in_place else state.gather(rows))
         give_back(state, rows, after)
@@ -205,4 +209,53 @@ class GraphedStep:
         return recording.output
 
 
-__all__ = ["BUCKETS", "GraphedStep", "Lent", "SlotState", "give_back", "lend", "owned"]
+class GraphedRows:
+    """Work on chosen slots of a pool that hears nothing, such as to begin them anew or to copy them; on a GPU, from CUDA graphs.
+
+    A graph is recorded for each number of slots in ``buckets`` when it is first wanted, and the slots are filled up with ``filler``.
+    The tensors that the work touches must stay where they are. Not thread-safe.
+
+    Args:
+        work: (S,) slots -> what it gives for each of them; as in `GraphedStep`, it must not look at values.
+        device: where the pool lies.
+        buckets: numbers of slots, increasing.
+        filler: a slot that no stream owns, on which the work may be done any number of times.
+    """
+
+    def __init__(self, work: Callable[[Tensor], Any], device: torch.device, buckets: Sequence[int], filler: int = 0):
+        self._work, self._device, self._buckets, self._filler = work, device, tuple(buckets), filler
+        self._recorded: dict[int, tuple[Any, Tensor, Any]] = {}  # graph, slots and output
+        self._memory: Any = None
+
+    @torch.no_grad()
+    def __call__(self, slots: Sequence[int]) -> Any:
+        """Work on slots, no more than the last of the buckets has.
+
+        Returns:
+            What the work gives, for these slots and any fillers behind them. On a GPU it lies in buffers that the next call overwrites.
+        """
+        if self._device.type != "cuda":
+            return self._work(torch.tensor(slots, device=self._device))
+        bucket = next(b for b in self._buckets if b >= len(slots))
+        if bucket not in self._recorded:
+            self._recorded[bucket] = self._record(bucket)
+        graph, rows, output = self._recorded[bucket]
+        rows.copy_(torch.tensor([*slots, *[self._filler] * (bucket - len(slots))]).pin_memory(), non_blocking=True)
+        graph.replay()
+        return output
+
+    def _record(self, bucket: int) -> tuple[Any, Tensor, Any]:
+        rows = torch.full((bucket,), self._filler, device=self._device)
+        stream = torch.cuda.Stream(self._device)
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            self._work(rows)  # what a kernel needs at its first launch may not be recorded
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        self._memory = self._memory or torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+            output = self._work(rows)
+        return graph, rows, output
+
+
+__all__ = ["BUCKETS", "GraphedRows", "GraphedStep", "Lent", "SlotState", "give_back", "lend", "owned"]

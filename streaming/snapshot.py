@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from .recognizer import Front, Reader
 from .state import State, StateError
@@ -49,44 +51,89 @@ class Position:
 
 def pack(position: Position, reader: Reader, parts: Mapping[str, State]) -> bytes:
     """Serialise a stream as safetensors; the states in ``parts``, by name, hold its slot alone."""
-    return next(pack_all([position], [reader], parts))
+    rows = [row.cpu() for row in map(rows_of, parts.values()) if row is not None]
+    return bytes(Packing(Layout(parts), [position], [reader], rows).pack()[0])
 
 
-def pack_all(positions: Sequence[Position], readers: Sequence[Reader], parts: Mapping[str, State]) -> Iterator[bytes]:
-    """Serialise streams, the i-th of which is in slot i of each state; a state leaves its device in one piece.
+class Layout:
+    """Where the tensors of states lie in a saved stream.
 
-    The bytes are put together here and not by safetensors' own function, which would copy each tensor of each stream by itself.
+    Args:
+        parts: states by name, of any number of slots.
     """
-    tensors = [(f"{part}.{name}", t.detach()) for part, state in parts.items() for name, t in state.named_tensors()]
-    sizes = [t.element_size() * t[0].numel() for _, t in tensors]
-    head = list(_entries((name, _DTYPES[t.dtype], [1, *t.shape[1:]], size) for (name, t), size in zip(tensors, sizes, strict=True)))
-    states = [state for state in map(_rows, parts.values()) if state is not None]
-    for i, (position, reader) in enumerate(zip(positions, readers, strict=True)):
-        about = json.dumps({"heard": position.heard, "reader": reader.save()}).encode()
-        front = position.front or b"\0"
-        extra = [
-            ("pending", "F32", [len(position.pending)], position.pending.nbytes),
-            ("reader", "U8", [len(about)], len(about)),
-            ("front", "U8", [len(front)], len(front)),
-        ]
-        header = json.dumps(dict([*head, *_entries(extra, sum(sizes))])).encode()
+
+    def __init__(self, parts: Mapping[str, State]):
+        tensors = [(f"{part}.{name}", t) for part, state in parts.items() for name, t in state.named_tensors()]
+        sizes = [t.element_size() * math.prod(t.shape[1:]) for _, t in tensors]
+        entries = _entries((name, _DTYPES[t.dtype], [1, *t.shape[1:]], size) for (name, t), size in zip(tensors, sizes, strict=True))
+        self._head, self._size = json.dumps(dict(entries))[1:-1], sum(sizes)
+
+    def header(self, *lengths: int) -> bytes:
+        """The header of a safetensors file in which bytes of these lengths stand behind the states: pending audio, reader and front."""
+        pending, about, front = lengths
+        extra = [("pending", "F32", [pending // 4], pending), ("reader", "U8", [about], about), ("front", "U8", [front], front)]
+        header = f"{{{self._head}{', ' * bool(self._head)}{json.dumps(dict(_entries(extra, self._size)))[1:-1]}}}".encode()
         header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8
-        state = [rows[i].data for rows in states]  # large: copied once, into the whole
-        yield b"".join([struct.pack("<Q", len(header)), header, *state, position.pending.tobytes(), about, front])
+        return struct.pack("<Q", len(header)) + header
 
 
-def _rows(state: State) -> NDArray[np.uint8] | None:
-    """(slots, bytes) of all tensors of a state, on the host; None if it has none."""
-    flat = [t.detach().reshape(len(t), -1) for _, t in state.named_tensors()]
-    # a dimension of size 1 counts as contiguous whatever its stride, and bytes want a stride of 1
-    rows = [(t if t.stride(1) == 1 else t.clone(memory_format=torch.contiguous_format)).view(torch.uint8) for t in flat]
-    if not rows:
-        return None
-    whole = torch.cat(rows, 1)
-    host = torch.empty(
-        whole.shape, dtype=torch.uint8, pin_memory=whole.is_cuda
-    )  # an accelerator copies to pinned memory several times as fast
-    return host.copy_(whole).numpy()
+class Packing:
+    """Streams that are about to be bytes: what changes with their next step is copied when this is made, the rest is `pack`'s.
+
+    Args:
+        layout: of the states.
+        positions: of the streams.
+        readers: theirs.
+        rows: (streams, bytes) of each state, as `rows_of` gives them, on the host.
+        wait: returns when ``rows`` have arrived there.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        positions: Sequence[Position],
+        readers: Sequence[Reader],
+        rows: Sequence[Tensor],
+        wait: Callable[[], object] | None = None,
+    ):
+        self._layout, self._positions, self._wait = layout, positions, wait
+        self._rows = [state.numpy() for state in rows]
+        self._about = [
+            json.dumps({"heard": position.heard, "reader": reader.save()}).encode()
+            for position, reader in zip(positions, readers, strict=True)
+        ]
+
+    def pack(self) -> list[memoryview]:
+        """Each stream as safetensors. It may run on any thread, and lets others run meanwhile: arrays are copied without Python's lock.
+
+        The bytes are put together here and not by safetensors' own function, which would copy each tensor of each stream by itself.
+        """
+        if self._wait:
+            self._wait()
+        packed = []
+        for i, (position, about) in enumerate(zip(self._positions, self._about, strict=True)):
+            front = position.front or b"\0"
+            header = self._layout.header(position.pending.nbytes, len(about), len(front))
+            small = (position.pending.view(np.uint8), np.frombuffer(about, np.uint8), np.frombuffer(front, np.uint8))
+            pieces = [np.frombuffer(header, np.uint8), *(rows[i] for rows in self._rows), *small]
+            whole, at = np.empty(sum(map(len, pieces)), np.uint8), 0
+            for piece in pieces:
+                whole[at : at + len(piece)] = piece
+                at += len(piece)
+            packed.append(whole.data)
+        return packed
+
+
+def rows_of(state: State, slots: Tensor | None = None) -> Tensor | None:
+    """(slots, bytes) of all tensors of a state, or of the chosen slots; None if it has none."""
+    rows = []
+    for _, t in state.named_tensors():
+        if chosen := math.prod(t.shape[1:]):
+            flat = t.detach() if slots is None else t.detach().index_select(0, slots)
+            flat = flat.reshape(-1, chosen)
+            # a dimension of size 1 counts as contiguous whatever its stride, and bytes want a stride of 1
+            rows.append((flat if flat.stride(1) == 1 else flat.clone(memory_format=torch.contiguous_format)).view(torch.uint8))
+    return torch.cat(rows, 1) if rows else None
 
 
 def _entries(tensors: Iterable[tuple[str, str, list[int], int]], start: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -96,14 +143,16 @@ def _entries(tensors: Iterable[tuple[str, str, list[int], int]], start: int = 0)
         start += size
 
 
-def unpack(data: bytes, reader: Reader, front: Front | None, parts: Mapping[str, State]) -> tuple[Position, Front | None, dict[str, State]]:
+def unpack(
+    data: bytes | memoryview, reader: Reader, front: Front | None, parts: Mapping[str, State]
+) -> tuple[Position, Front | None, dict[str, State]]:
     """Restore ``reader``, and give the position, the front and the states, of the shapes of ``parts``, of a saved stream.
 
     Raises:
         StateError: the bytes are damaged or belong to another model.
     """
     try:
-        tensors = load(data)
+        tensors = load(bytes(data))
         about: dict[str, Any] = json.loads(bytes(tensors.pop("reader").tolist()))
         pending, saved = tensors.pop("pending"), bytes(tensors.pop("front").tolist())
         reader.restore(about["reader"])

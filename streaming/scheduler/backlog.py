@@ -30,14 +30,22 @@ class _Arrival(NamedTuple):
 class Backlog:
     """Mono audio at the recogniser's rate, cut into what the recogniser decides on.
 
+    Args:
+        recognizer: the model.
+        pending: audio that waits already.
+        heard: samples that the network has taken in.
+        leads: whether the recogniser's delay is heard by itself, before the first chunk: then every further step is a whole number of
+            chunks, for recorded steps, which have one shape.
+
     Attributes:
         heard: samples that the network has taken in.
         waiting: samples that it has not.
         clock: when the audio so far would have been spoken, at the latest.
     """
 
-    def __init__(self, recognizer: Recognizer, pending: Audio, heard: int):
+    def __init__(self, recognizer: Recognizer, pending: Audio, heard: int, leads: bool = False):
         self._chunk, self._delay, self._rate = recognizer.chunk, recognizer.delay, recognizer.sample_rate
+        self._first = -1 if leads else 0
         self._pieces: deque[Piece] = deque([pending] if len(pending) else [])
         self.heard, self.waiting = heard, len(pending)
         self.clock = 0.0
@@ -70,6 +78,11 @@ class Backlog:
         """Whole chunks that can be decided, with the recogniser's delay behind each; of the audio before sample ``until``, if given."""
         end = self.end if until is None else until
         return max((end - self._delay) // self._chunk - self._decided, 0)
+
+    @property
+    def leading(self) -> bool:
+        """Whether the next of `chunks` is the delay alone."""
+        return self._decided < 0
 
     def size(self, chunks: int) -> int:
         """Samples that so many chunks take in."""
@@ -129,4 +142,4 @@ class Backlog:
 
     @property
     def _decided(self) -> int:
-        return max(self.heard - self._delay, 0) // self._chunk
+        return max((self.heard - self._delay) // self._chunk, self._first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,6 +23,7 @@ from .slots import Turn
 
 #: Flushes of a stream that may wait.
 _FLUSHES = 8
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class StreamFailed(ValueError):
@@ -43,11 +45,19 @@ class Flushed:
 class Saved:
     """The stream after ``samples`` samples of its caller's audio, and after all events before this one."""
 
-    data: bytes
+    data: bytes | memoryview
     samples: int
 
 
 Output = Event | Flushed | Lag | Saved
+
+
+class _Saving(NamedTuple):
+    """A `Saved` whose bytes are being put together, with those of other streams."""
+
+    packed: asyncio.Future[list[memoryview]]
+    place: int
+    samples: int
 
 
 class _Mark(NamedTuple):
@@ -82,11 +92,12 @@ class LiveStream:
         self._initial: Mapping[str, State] | None = initial
         self._vad = "vad" in initial
         self._front, self._save_every, self._runtime = front, save_every, runtime
-        self._backlog = Backlog(runtime.recognizer, start.pending, start.heard)
-        self._saved_at = start.heard
+        self._backlog = Backlog(runtime.recognizer, start.pending, start.heard, runtime.leads)
+        # streams that begin together are not saved together: multiples of the golden ratio lie evenly however many there are
+        self._saved_at = start.heard - int((slot * _GOLDEN % 1) * (save_every or 0))
         self._marks: deque[_Mark] = deque()
         self._room = asyncio.Event()
-        self._outbox: deque[Output] = deque()
+        self._outbox: deque[Output | _Saving] = deque()
         self._said = asyncio.Event()
         self._over: Exception | bool = False
         self._shown = Partial(0, "")
@@ -150,7 +161,11 @@ class LiveStream:
         """
         while True:
             while self._outbox:
-                yield self._outbox.popleft()
+                item = self._outbox.popleft()
+                if not isinstance(item, _Saving):
+                    yield item
+                elif await _settled(item.packed):
+                    yield Saved(item.packed.result()[item.place], item.samples)
             if self._over is True:
                 return
             if self._over:
@@ -202,6 +217,7 @@ class LiveStream:
         initial, self._initial = self._initial, None
         backlog = self._backlog
         if whole := min(chunks, self._chunks()):
+            whole = 1 if backlog.leading else whole
             turn = Turn(self.slot, self.reader, [backlog.take(whole)], self._vad, initial)
             self._room.set()
             if self._save_every and backlog.heard - self._saved_at >= self._save_every and not self._marks:
@@ -214,8 +230,15 @@ class LiveStream:
         pieces = [piece for piece in (audio[:size], audio[size:]) if len(piece)]
         return Turn(self.slot, self.reader, pieces, self._vad, initial, ends=True, keeps=mark.id is not None)
 
-    def take(self, turn: Turn, samples: int, lag: float) -> None:
-        """Say what came of a turn; ``samples`` is the caller's audio behind ``turn.save``."""
+    def take(self, turn: Turn, samples: int, lag: float, packed: tuple[asyncio.Future[list[memoryview]], int] | None = None) -> None:
+        """Say what came of a turn.
+
+        Args:
+            turn: taken.
+            samples: of the caller's audio, behind ``turn.save``.
+            lag: seconds that it came behind real time.
+            packed: what ``turn.save`` will be as bytes, and its place among others.
+        """
         if self._over:
             return
         if turn.error is not None:
@@ -231,8 +254,8 @@ class LiveStream:
             if self._overlaid and not turn.events and not turn.ends:
                 self._say(self._shown)
             self._overlaid = False
-        if turn.saved is not None:
-            self._say(Saved(turn.saved, samples))
+        if packed:
+            self._say(_Saving(*packed, samples))
         self._tell(lag)
         if turn.ends and not turn.keeps:
             self._end(True)
@@ -278,7 +301,7 @@ class LiveStream:
             self._lag_told = 0.0
             self._say(Lag(0.0))
 
-    def _say(self, item: Output) -> None:
+    def _say(self, item: Output | _Saving) -> None:
         """Put an item out; partial text that no one has read yet is superseded."""
         if isinstance(item, Partial) and self._outbox and isinstance(self._outbox[-1], Partial):
             self._outbox.pop()
@@ -301,6 +324,14 @@ class Runtime:
     recognizer: Recognizer
     wake: Callable[[LiveStream], None]
     release: Callable[[LiveStream], None]
+    leads: bool = False
+
+
+async def _settled(packed: asyncio.Future[list[memoryview]]) -> bool:
+    """Wait for bytes that other streams wait for, too; whether there are any."""
+    if not packed.done():
+        await asyncio.wait((packed,))
+    return not packed.cancelled() and packed.exception() is None
 
 
 __all__ = ["Flushed", "Lag", "LiveStream", "Output", "Runtime", "Saved", "StreamFailed"]

@@ -19,17 +19,21 @@ from ..snapshot import Position, unpack
 from ..vad import SAMPLE_RATE, SileroVad, VadError, VoicedReader
 from .config import Refused, SchedulerConfig
 from .live import LiveStream, Runtime, StreamFailed
-from .slots import BUCKETS, ENDS, Slots, Turn
+from .slots import BUCKETS, TOGETHER, Audio, Slots, Turn
 from .times import StepTimes
 
 logger = logging.getLogger(__name__)
 
 #: Streams that may begin in one step, as far as that is measured beforehand.
 _STARTING = 64
-#: Streams that may take several chunks each in a step, where steps are recorded: to record one for many takes longer than they are behind.
-_HURRYING = 4
+#: Where steps are recorded: streams that may take several chunks each in a step, and how many of them, which are few shapes.
+_HURRYING, _HURRIED = 4, (1, 4, 16)
 #: Seconds without lateness after which streams are taken again.
 _CALM_S = 2.0
+
+
+#: What streams will be as bytes, and the place of one among them.
+Packed = tuple[asyncio.Future[list[memoryview]], int]
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class Scheduler:
         self._slots = Slots(recognizer, vad, buckets, self.config.max_streams)
         self._worker, self._own = worker or ThreadPoolExecutor(1, "riverrun-model"), worker is None
         self._times = StepTimes()
-        self._runtime = Runtime(self.config, recognizer, self._awake, self._release)
+        self._saver = ThreadPoolExecutor(1, "riverrun-saver")  # starts its thread when there is something to save
+        self._runtime = Runtime(self.config, recognizer, self._awake, self._release, self._slots.recorded)
         self._calibrates = calibrate and (self.config.utilisation != float("inf") or self._slots.recorded)
         self._streams: dict[LiveStream, None] = {}  # in the order in which they came
         self._ready: dict[LiveStream, None] = {}
@@ -115,6 +120,7 @@ class Scheduler:
             await asyncio.gather(self._driver, return_exceptions=True)
         for stream in list(self._streams):
             stream.close()
+        self._saver.shutdown()
         if self._own:
             self._worker.shutdown()
 
@@ -154,7 +160,7 @@ class Scheduler:
         return low
 
     def open(
-        self, front: Front | None = None, save_every_s: float | None = None, saved: bytes | None = None, vad: bool = False
+        self, front: Front | None = None, save_every_s: float | None = None, saved: bytes | memoryview | None = None, vad: bool = False
     ) -> LiveStream:
         """Start a stream.
 
@@ -246,8 +252,9 @@ class Scheduler:
         end = time.monotonic()
         if stepped := sum(not turn.ends for turn in turns):  # ends cost more, but a busy server has some in every tick
             self._times.observe(chunks * stepped, end - now - self._slots.spent.get("end", 0.0))
+        packed = self._pack()
         for stream, turn, heard, spoken in zip(chosen, turns, samples, due, strict=True):
-            self._settle(stream, turn, heard, end - spoken)
+            self._settle(stream, turn, heard, end - spoken, packed.get(id(turn)))
         self._shed(end)
         if self._observe:
             spent = self._slots.spent
@@ -255,7 +262,16 @@ class Scheduler:
             spent = {"choose": handed - now, "wait": wait, **spent, "settle": time.monotonic() - end}
             self._observe(Tick(len(turns), chunks * len(turns), end - now, tuple(max(end - d, 0.0) for d in due), spent))
 
-    def _settle(self, stream: LiveStream, turn: Turn, heard: int, lag: float) -> None:
+    def _pack(self) -> dict[int, Packed]:
+        """Let the streams that are to be saved become bytes, on a thread of its own; by the identity of their turns."""
+        packed: dict[int, Packed] = {}
+        for turns, packing in self._slots.packing:
+            future = asyncio.get_running_loop().run_in_executor(self._saver, packing.pack)
+            future.add_done_callback(_unpacked)
+            packed |= {id(turn): (future, place) for place, turn in enumerate(turns)}
+        return packed
+
+    def _settle(self, stream: LiveStream, turn: Turn, heard: int, lag: float, packed: Packed | None) -> None:
         if stream.over:  # left while its turn was taken
             heapq.heappush(self._free, stream.slot)
             return
@@ -265,7 +281,7 @@ class Scheduler:
             self._late = time.monotonic()
         if lag > self.config.shed_s:
             self._behind = time.monotonic()
-        stream.take(turn, heard, lag)
+        stream.take(turn, heard, lag, packed)
         if not stream.ready:
             self._ready.pop(stream, None)
 
@@ -291,7 +307,7 @@ class Scheduler:
         ready = min(min(stream.ready for stream in chosen), CHUNKS_PER_STEP)
         if self._slots.recorded and len(chosen) > _HURRYING:
             return 1
-        counts = [1 << i for i in range(ready.bit_length())]  # few shapes, where steps are recorded
+        counts = [n for n in _HURRIED if n <= ready] if self._slots.recorded else [1 << i for i in range(ready.bit_length())]
         return max((n for n in counts if self._times.predict(n * len(chosen)) <= self.config.batch_s), default=1)
 
     def _calibrate(self) -> None:
@@ -301,23 +317,41 @@ class Scheduler:
         most = min(self.config.max_streams, self.config.max_batch)
         noise = np.random.default_rng(0).normal(0, 0.01, recognizer.chunk + recognizer.delay).astype(np.float32)
         for streams in [*(n for n in self._slots.batches if n < most), most]:
-            took = []
             sizes = [recognizer.chunk] * 2
-            if recorded or streams <= _STARTING:
-                sizes.append(len(noise))  # a stream's first step hears its delay, too
-            for size in [size for size in reversed(sizes) for _ in range(1 + 2 * recorded)]:
-                turns = [Turn(i + 1, recognizer.reader(), [noise[:size]], initial=self._slots.initial) for i in range(streams)]
-                began = time.monotonic()
-                self._slots.run(turns)
-                took.append(time.monotonic() - began)
-            if recorded and streams in ENDS:
-                for _ in range(3):
-                    ends = [Turn(i + 1, recognizer.reader(), [noise], initial=self._slots.initial, ends=True) for i in range(streams)]
-                    self._slots.run(ends)
+            if not recorded and streams <= _STARTING:
+                sizes.insert(0, len(noise))  # a stream's first step hears its delay, too
+            if recorded:  # the first of a shape is none like the others, and the second is recorded
+                self._time(streams, noise[: recognizer.chunk], 2)
+            took = [self._time(streams, noise[:size]) for size in sizes]
+            if recorded and streams <= TOGETHER[-1]:
+                self._time(streams, noise, 3, ends=True)
+                self._time(streams, noise[: recognizer.chunk], 2, saves=True)
+            if recorded and streams <= _HURRYING:
+                for chunks in _HURRIED[1:]:
+                    self._time(streams, np.tile(noise[: recognizer.chunk], chunks), 3)
             self._times.calibrate(streams, min(took[-2:]))
             if min(took[-2:]) > limit and not recorded:
                 break
-        self._slots.release()
+        self._slots.settle()
+
+    def _time(self, streams: int, audio: Audio, times: int = 1, ends: bool = False, saves: bool = False) -> float:
+        """Seconds of a step of so many new streams, the last of several."""
+        position = Position(audio[:0], 0, b"") if saves else None
+        for _ in range(times):
+            readers = [self._recognizer.reader() for _ in range(streams)]
+            turns = [
+                Turn(i + 1, reader, [audio], initial=self._slots.initial, ends=ends, save=position) for i, reader in enumerate(readers)
+            ]
+            began = time.monotonic()
+            self._slots.run(turns)
+            took = time.monotonic() - began
+        return took
+
+
+def _unpacked(packed: asyncio.Future[list[memoryview]]) -> None:
+    """Tell why streams were not saved; they go on, and their clients keep what was not acknowledged."""
+    if not packed.cancelled() and (error := packed.exception()):
+        logger.error("streams could not be saved", exc_info=error)
 
 
 __all__ = ["Refused", "Scheduler", "SchedulerConfig", "StreamFailed", "Tick"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..events import Event
-from ..graphs import GraphedStep, owned
+from ..graphs import GraphedRows, GraphedStep, owned
 from ..recognizer import Reader, Recognizer
-from ..snapshot import Position, pack_all
+from ..snapshot import Layout, Packing, Position, rows_of
 from ..state import State
 from ..vad import SileroVad, VoicedReader
+from .outputs import Arriving, flat, sent, to_host
 
 Audio = NDArray[np.float32]
 
 #: Batch sizes that graphs are recorded for, on an accelerator: fewer than powers of two, as each takes time at the start.
-BUCKETS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
-#: The same for streams that end together.
-ENDS = (1, 4, 16, 64)
+BUCKETS = (4, 16, 32, 64, 128, 256, 512, 1024)
+#: The same for streams that begin, end or are saved together; more take turns.
+TOGETHER = (4, 16, 64)
 
 
 @dataclass
@@ -43,9 +45,9 @@ class Turn:
         keeps: whether the state stays as it was before: a flush without reset reads a copy.
         save: the position after the turn, if the stream is to be saved.
         speech: of each piece of audio, whether there was speech in each window that it completed.
-        heard: outputs of its pieces, with its row in each, where a turn that ends has heard them already.
+        heard: outputs of its pieces, with its row in each.
+        last: output of its flush, likewise, where that was recorded.
         events: what came of it.
-        saved: the stream as bytes, if ``save``.
         error: what went wrong, in this stream alone.
     """
 
@@ -58,9 +60,9 @@ class Turn:
     keeps: bool = False
     save: Position | None = None
     speech: list[list[bool]] = field(default_factory=list)
-    heard: list[tuple[Any, int]] = field(default_factory=list)
+    heard: list[tuple[Arriving, int]] = field(default_factory=list)
+    last: tuple[Arriving, int] | None = None
     events: list[Event] = field(default_factory=list)
-    saved: bytes | None = None
     error: Exception | None = None
 
 
@@ -76,16 +78,21 @@ class Slots:
 
     Attributes:
         spent: seconds of the last `run` by what they went into; "step" has the wait for an accelerator in it.
+        packing: of the last `run`: turns whose streams are to be saved, and what puts their bytes together.
     """
 
     def __init__(self, recognizer: Recognizer, vad: SileroVad | None = None, buckets: Sequence[int] = BUCKETS, streams: int = 64):
         self._recognizer, self._vad, self._buckets = recognizer, vad, buckets
         self.spent: dict[str, float] = {}
+        self.packing: list[tuple[Sequence[Turn], Packing]] = []
         self.initial: dict[str, State] = {"state": recognizer.init_state(1)}
         self.initial_with_vad = {**self.initial, "vad": vad.init_state(1)} if vad else self.initial
+        self._layouts = {False: Layout(self.initial), True: Layout(self.initial_with_vad)}
         self._device = next((t.device for _, t in self.initial["state"].named_tensors()), torch.device("cpu"))
-        self._step_slots = GraphedStep(recognizer.step, recognizer.init_state, buckets)
-        self._flush_slots = GraphedStep(self._flushed, recognizer.init_state, ENDS)
+        self._step_slots = GraphedStep(self._stepped, recognizer.init_state, buckets)
+        self._flush_slots = GraphedStep(self._flushed, recognizer.init_state, TOGETHER)
+        self._begin_slots = GraphedRows(self._begun, self._device, TOGETHER)
+        self._copy_slots = GraphedRows(self._copied, self._device, TOGETHER)
         self._pool = self.initial["state"].map(torch.clone)  # slot 0 only fills up batches
         self._voices = vad.init_state(1) if vad else None
         if self.recorded:
@@ -96,9 +103,12 @@ class Slots:
         """Whether steps of the same shape are recorded, so that the first ones are slow."""
         return self._device.type == "cuda"
 
-    def release(self) -> None:
-        """Forget all streams, and give back the memory that a measurement took."""
-        if not self.recorded:
+    def settle(self) -> None:
+        """End a measurement: give back the memory that it took, and record no more."""
+        if self.recorded:
+            self._step_slots.stop_recording()
+            self._flush_slots.stop_recording()
+        else:
             self._pool = self.initial["state"].map(torch.clone)
         if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc keeps what was freed
             libc.malloc_trim(0)
@@ -115,22 +125,44 @@ class Slots:
 
     @torch.no_grad()
     def run(self, turns: Sequence[Turn]) -> None:
-        """Take the turns; an error is left in the turn that caused it and touches no other."""
-        self.spent = {}
+        """Take the turns; an error is left in the turn that caused it and touches no other.
+
+        All that an accelerator has to do is handed to it before any of what comes of it is read.
+        """
+        self.spent, self.packing = {}, []
+        stepping = [turn for turn in turns if not turn.ends or (self.recorded and not turn.keeps)]
+        if self.recorded:
+            for turn in stepping:
+                if turn.ends:
+                    turn.audio = self._whole(turn.audio)
         with self._timed("begin"):
             self._grow(max(turn.slot for turn in turns) + 1)
             self._begin([turn for turn in turns if turn.initial])
         with self._timed("listen"):
             _isolated(self._listen, [turn for turn in turns if turn.vad])
-        for together in self._shapes([turn for turn in turns if not turn.ends]):
-            _isolated(self._step, together)
+        with self._timed("step"):
+            self._step_all(stepping)
+        ending = [turn for turn in stepping if turn.ends and turn.error is None]
         with self._timed("end"):
+            for some in _parts(ending, TOGETHER[-1]):
+                _isolated(self._flush, some)
             _isolated(self._end, [turn for turn in turns if turn.ends and (turn.keeps or not self.recorded)])
-            _isolated(self._end_in_place, [turn for turn in turns if turn.ends and not turn.keeps and self.recorded])
         with self._timed("save"):
             saved = [turn for turn in turns if turn.save and turn.error is None]
-            for vad in (False, True):
-                self._save([turn for turn in saved if turn.vad == vad])
+            copies = [copied for vad in (False, True) for copied in self._copy([turn for turn in saved if turn.vad == vad])]
+        with self._timed("step"):
+            for output in {id(output): output for turn in stepping for output, _ in turn.heard}.values():
+                output.get()
+        with self._timed("read"):
+            for turn in stepping:
+                for i, (output, row) in enumerate(turn.heard):
+                    _read(turn, turn.reader, output.get(), row, i)
+        with self._timed("end"):
+            for turn in ending:
+                if turn.last:
+                    _read(turn, turn.reader, turn.last[0].get(), turn.last[1])
+        with self._timed("save"):  # once the readers have read
+            self._pack(copies)
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -142,15 +174,30 @@ class Slots:
 
     def _begin(self, turns: Sequence[Turn]) -> None:
         fresh = [turn.slot for turn in turns if turn.initial and turn.initial["state"] is self.initial["state"]]
-        if fresh:
-            _put(self._pool, self._index(fresh), self.initial["state"].map(lambda t: t.expand(len(fresh), *t.shape[1:])))
+        for some in _parts(fresh, TOGETHER[-1]):
+            self._begin_slots(some)
         for turn in turns:
             if turn.initial and turn.initial["state"] is not self.initial["state"]:
                 _put(self._pool, self._index([turn.slot]), turn.initial["state"])
             if turn.initial and "vad" in turn.initial and self._voices:
                 _put(self._voices, torch.tensor([turn.slot]), turn.initial["vad"])
 
-    def _shapes(self, turns: Sequence[Turn], piece: int = 0) -> Iterable[Sequence[Turn]]:
+    def _begun(self, rows: Tensor) -> None:
+        """Put the initial state into slots."""
+        _put(self._pool, rows, self.initial["state"].map(lambda t: t.expand(len(rows), *t.shape[1:])))
+
+    def _whole(self, audio: Sequence[Audio]) -> list[Audio]:
+        """Audio in pieces of one chunk, the last of which may be less: the shape of which steps are recorded."""
+        chunk = self._recognizer.chunk
+        joined = np.concatenate(audio) if audio else np.zeros(0, np.float32)
+        return [joined[at : at + chunk] for at in range(0, len(joined), chunk)]
+
+    def _step_all(self, turns: Sequence[Turn]) -> None:
+        for i in range(max((len(turn.audio) for turn in turns), default=0)):
+            for together in self._shapes([turn for turn in turns if len(turn.audio) > i and turn.error is None], i):
+                _isolated(partial(self._step, piece=i), together)
+
+    def _shapes(self, turns: Sequence[Turn], piece: int) -> Iterable[Sequence[Turn]]:
         """Turns whose audio is as long (less than a chunk is filled up), where steps are recorded by shape; all of them elsewhere."""
         if not self.recorded:
             return [turns]
@@ -159,18 +206,33 @@ class Slots:
             shapes.setdefault(max(len(turn.audio[piece]), self._recognizer.chunk), []).append(turn)
         return shapes.values()
 
-    def _step(self, turns: Sequence[Turn]) -> None:
-        with self._timed("step"):
-            audio, lengths = _batch([turn.audio[0] for turn in turns])
-            output = to_host(self._step_slots(audio, lengths, self._pool, [turn.slot for turn in turns]))
-        with self._timed("read"):
-            for row, turn in enumerate(turns):
-                _read(turn, turn.reader, output, row, 0)
+    def _step(self, turns: Sequence[Turn], piece: int) -> None:
+        """Step the slots themselves; a turn that ends needs its slot no more."""
+        audio, lengths = _batch([turn.audio[piece] for turn in turns], self._recognizer.chunk if self.recorded else 0, self.recorded)
+        output = Arriving(self._step_slots(audio, lengths, self._pool, [turn.slot for turn in turns]))
+        for row, turn in enumerate(turns):
+            turn.heard.append((output, row))
+
+    def _stepped(self, audio: Tensor, lengths: Tensor, state: Any) -> tuple[Any, Any]:
+        output, state = self._recognizer.step(audio, lengths, state)
+        return (flat(output) if self.recorded else output), state
+
+    def _flush(self, turns: Sequence[Turn]) -> None:
+        """Flush slots that have ended, by recorded steps."""
+        nothing = torch.zeros(len(turns), 0), torch.zeros(len(turns), dtype=torch.long)
+        output = Arriving(self._flush_slots(*nothing, self._pool, [turn.slot for turn in turns]))
+        for row, turn in enumerate(turns):
+            turn.last = output, row
+
+    def _flushed(self, audio: Tensor, lengths: Tensor, state: Any) -> tuple[Any, Any]:
+        """A flush as a step that hears nothing."""
+        output = self._recognizer.flush(owned(state))
+        return (flat(output) if self.recorded else output), state
 
     def _end(self, turns: Sequence[Turn]) -> None:
-        """On copies of the slots."""
+        """Hear and flush on copies of the slots."""
         state = self._pool.gather(self._index([turn.slot for turn in turns]))
-        heard: list[list[Any]] = [[] for _ in turns]
+        heard: list[list[tuple[Any, int]]] = [[] for _ in turns]
         for i in range(max(len(turn.audio) for turn in turns)):
             pieces = [turn.audio[i] if i < len(turn.audio) else np.zeros(0, np.float32) for turn in turns]
             audio, lengths = _batch(pieces)
@@ -179,28 +241,9 @@ class Slots:
             for row, piece in enumerate(pieces):
                 if len(piece):
                     heard[row].append((output, row))
-        self._finish(turns, heard, to_host(self._recognizer.flush(state)))
-
-    def _end_in_place(self, turns: Sequence[Turn]) -> None:
-        """The same by recorded steps, on the slots themselves, which no one needs any more; what was heard is not heard again."""
-        for i in range(max(len(turn.audio) for turn in turns)):
-            hearing = [turn for turn in turns if len(turn.heard) == i < len(turn.audio)]
-            for together in self._shapes(hearing, i):
-                audio, lengths = _batch([turn.audio[i] for turn in together], self._recognizer.chunk)
-                output = to_host(self._step_slots(audio, lengths, self._pool, [turn.slot for turn in together]))
-                for row, turn in enumerate(together):
-                    turn.heard.append((output, row))
-        nothing = torch.zeros(len(turns), 0), torch.zeros(len(turns), dtype=torch.long)
-        last = to_host(self._flush_slots(*nothing, self._pool, [turn.slot for turn in turns]))
-        self._finish(turns, [turn.heard for turn in turns], last)
-
-    def _flushed(self, audio: Tensor, lengths: Tensor, state: Any) -> tuple[Any, Any]:
-        """A flush as a step that hears nothing."""
-        return self._recognizer.flush(owned(state)), state
-
-    def _finish(self, turns: Sequence[Turn], heard: Sequence[Sequence[tuple[Any, int]]], last: Any) -> None:
+        last = to_host(self._recognizer.flush(state))
         for row, (turn, outputs) in enumerate(zip(turns, heard, strict=True)):
-            reader = self._copy(turn.reader) if turn.keeps else turn.reader
+            reader = self._reader_of(turn.reader) if turn.keeps else turn.reader
             for i, (output, place) in enumerate(outputs):
                 _read(turn, reader, output, place, i)
             _read(turn, reader, last, row)
@@ -221,17 +264,28 @@ class Slots:
         stay = torch.tensor([row for row, turn in enumerate(turns) if not turn.keeps], dtype=torch.long)
         _put(self._voices, slots[stay], state.gather(stay))
 
-    def _save(self, turns: Sequence[Turn]) -> None:
-        if not turns:
-            return
-        parts: dict[str, State] = {"state": self._pool.gather(self._index([turn.slot for turn in turns]))}
-        if turns[0].vad and self._voices:
-            parts["vad"] = self._voices.gather(torch.tensor([turn.slot for turn in turns]))
-        positions = [turn.save for turn in turns if turn.save]
-        for turn, saved in zip(turns, pack_all(positions, [turn.reader for turn in turns], parts), strict=True):
-            turn.saved = saved
+    def _copy(self, turns: Sequence[Turn]) -> Iterator[tuple[Sequence[Turn], Sequence[Tensor], Callable[[], object] | None]]:
+        """Bytes of the turns' states, on their way to the host."""
+        for some in _parts(turns, TOGETHER[-1]):
+            slots = [turn.slot for turn in some]
+            rows: list[Tensor] = []
+            wait = None
+            if (copied := self._copy_slots(slots)) is not None:
+                state, wait = sent(copied)
+                rows.append(state)
+            if some[0].vad and self._voices and (voices := rows_of(self._voices, torch.tensor(slots))) is not None:
+                rows.append(voices)
+            yield some, rows, wait
 
-    def _copy(self, reader: Reader) -> Reader:
+    def _copied(self, rows: Tensor) -> Tensor | None:
+        return rows_of(self._pool, rows)
+
+    def _pack(self, copies: Sequence[tuple[Sequence[Turn], Sequence[Tensor], Callable[[], object] | None]]) -> None:
+        for turns, rows, wait in copies:
+            positions = [turn.save for turn in turns if turn.save]
+            self.packing.append((turns, Packing(self._layouts[turns[0].vad], positions, [turn.reader for turn in turns], rows, wait)))
+
+    def _reader_of(self, reader: Reader) -> Reader:
         copy = self._recognizer.reader()
         copy.restore(reader.save())
         return copy
@@ -277,26 +331,21 @@ def _read(turn: Turn, reader: Reader, output: Any, row: int, piece: int | None =
         turn.error = error
 
 
+def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """One behind the other, up to ``size`` at a time."""
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
 def _put(pool: State, slots: Tensor, part: State) -> None:
     """Write states into slots, in place: a tick touches its own slots only."""
     pool.map(lambda t, p: t.index_copy_(0, slots, p), part)
 
 
-def _batch(pieces: Sequence[Audio], least: int = 0) -> tuple[Tensor, Tensor]:
-    """Audio (rows, longest piece or ``least``) and samples (rows,)."""
+def _batch(pieces: Sequence[Audio], least: int = 0, pinned: bool = False) -> tuple[Tensor, Tensor]:
+    """Audio (rows, longest piece or ``least``) and samples (rows,); ``pinned``: where an accelerator finds it without waiting."""
     lengths = [len(piece) for piece in pieces]
-    audio = np.zeros((len(pieces), max(*lengths, least)), np.float32)
-    for row, piece in zip(audio, pieces, strict=True):
+    audio = torch.empty(len(pieces), max(*lengths, least), pin_memory=pinned and torch.cuda.is_available())
+    for row, piece in zip(audio.numpy(), pieces, strict=True):
         row[: len(piece)] = piece
-    return torch.from_numpy(audio), torch.tensor(lengths)
-
-
-def to_host(output: Any) -> Any:
-    """Tensors of an output, nested in lists and tuples, as arrays: readers look at single numbers, of which tensors are slow to give."""
-    if isinstance(output, Tensor):
-        return (output.float() if output.dtype == torch.bfloat16 else output).numpy(force=True)
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return type(output)(*map(to_host, output))
-    if isinstance(output, list | tuple):
-        return type(output)(map(to_host, output))
-    return output
+        row[len(piece) :] = 0
+    return audio, torch.tensor(lengths)

@@ -13,7 +13,7 @@ import secrets
 import struct
 from base64 import b64decode, b64encode
 from collections import deque
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..events import Endpoint, Final
@@ -73,16 +73,16 @@ class Record:
     seq: int = 0
     messages: tuple[tuple[int, str], ...] = ()
     packets: tuple[str, ...] = ()
-    data: bytes = b""
+    data: bytes | memoryview = b""
 
-    def to_bytes(self) -> bytes:
-        """A JSON head, its length before it, and the snapshot behind it."""
-        head = json.dumps({k: v for k, v in asdict(self).items() if k != "data"}).encode()
-        return struct.pack("<I", len(head)) + head + self.data
+    def pieces(self) -> tuple[bytes, bytes | memoryview]:
+        """A JSON head, its length before it, and the snapshot, which stands behind it and is not copied."""
+        head = json.dumps({f.name: getattr(self, f.name) for f in fields(self) if f.name != "data"}).encode()
+        return struct.pack("<I", len(head)) + head, self.data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Record:
-        """What `to_bytes` gave.
+        """What `pieces` gave, one behind the other.
 
         Raises:
             StateError: it is damaged.
@@ -273,15 +273,15 @@ class Session(Connection):
 
     async def _keep(self, record: Record) -> bool:
         """Whether the store took the stream; one that cannot only costs the client memory."""
-        data = record.to_bytes()
+        pieces = record.pieces()
         try:
             async with asyncio.timeout(10.0):
-                await self.hub.store.save(self._resume_token, data, self.hub.config.keep_s)
+                await self.hub.store.save(self._resume_token, pieces, self.hub.config.keep_s)
         except Exception as error:  # a store has errors of its own
             self.hub.metrics.unsaved.inc()
             log("unsaved", error=type(error).__name__)
             return False
-        self.hub.metrics.saved.inc(len(data))
+        self.hub.metrics.saved.inc(sum(map(len, pieces)))
         return True
 
     async def _message(self, message: Message) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from typing import Protocol
+
+#: Bytes that nobody changes.
+Pieces = Sequence[bytes | memoryview]
 
 
 class SessionStore(Protocol):
     """Bytes under secret tokens, for a while. What `save` was given is there when it returns."""
 
-    async def save(self, token: str, data: bytes, keep_s: float) -> None:
-        """Keep ``data`` for ``keep_s`` seconds, in place of what was there."""
+    async def save(self, token: str, pieces: Pieces, keep_s: float) -> None:
+        """Keep the pieces, one behind the other, for ``keep_s`` seconds, in place of what was there."""
 
     async def load(self, token: str) -> bytes | None:
         """What is kept; None if nothing is."""
@@ -32,21 +36,21 @@ class MemoryStore:
 
     def __init__(self, most_bytes: int = 4 << 30) -> None:
         self._most, self._bytes = most_bytes, 0
-        self._kept: dict[str, tuple[float, bytes]] = {}  # in the order in which they were saved
+        self._kept: dict[str, tuple[float, Pieces]] = {}  # in the order in which they were saved
 
-    async def save(self, token: str, data: bytes, keep_s: float) -> None:
+    async def save(self, token: str, pieces: Pieces, keep_s: float) -> None:
         """See `SessionStore`."""
         now = time.monotonic()
         await self.delete(token)
-        self._kept[_key(token)] = (now + keep_s, data)
-        self._bytes += len(data)
+        self._kept[_key(token)] = (now + keep_s, pieces)
+        self._bytes += sum(map(len, pieces))
         while self._kept and (self._bytes > self._most or next(iter(self._kept.values()))[0] < now):
             self._forget(next(iter(self._kept)))
 
     async def load(self, token: str) -> bytes | None:
         """See `SessionStore`."""
-        until, data = self._kept.get(_key(token), (0.0, b""))
-        return data if until >= time.monotonic() else None
+        until, pieces = self._kept.get(_key(token), (0.0, ()))
+        return b"".join(pieces) if until >= time.monotonic() else None
 
     async def delete(self, token: str) -> None:
         """See `SessionStore`."""
@@ -56,8 +60,8 @@ class MemoryStore:
         """See `SessionStore`."""
 
     def _forget(self, key: str) -> None:
-        _, data = self._kept.pop(key, (0.0, b""))
-        self._bytes -= len(data)
+        _, pieces = self._kept.pop(key, (0.0, ()))
+        self._bytes -= sum(map(len, pieces))
 
 
 class RedisStore:
@@ -75,9 +79,9 @@ class RedisStore:
 
         self._redis = Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0)
 
-    async def save(self, token: str, data: bytes, keep_s: float) -> None:
+    async def save(self, token: str, pieces: Pieces, keep_s: float) -> None:
         """See `SessionStore`."""
-        await self._redis.set(_key(token), data, px=max(round(keep_s * 1000), 1))
+        await self._redis.set(_key(token), b"".join(pieces), px=max(round(keep_s * 1000), 1))
 
     async def load(self, token: str) -> bytes | None:
         """See `SessionStore`."""

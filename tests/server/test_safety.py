@@ -187,15 +187,15 @@ def test_what_is_kept_is_bounded() -> None:
     async def main() -> None:
         store = MemoryStore(most_bytes=1000)
         for i in range(100):
-            await store.save(f"token {i}", bytes(90), 60.0)
-        await store.save("token 99", bytes(80), 60.0)  # in place of the other
+            await store.save(f"token {i}", (bytes(40), bytes(50)), 60.0)
+        await store.save("token 99", (bytes(80),), 60.0)  # in place of the other
         assert [await store.load(f"token {i}") is not None for i in (0, 88, 89, 99)] == [False, False, True, True]
-        await store.save("short", b"x", 0.0)
+        await store.save("short", (b"x",), 0.0)
         await asyncio.sleep(0.01)
         assert await store.load("short") is None
         await store.delete("token 99")
         assert await store.load("token 99") is None
-        await store.save("large", bytes(2000), 60.0)
+        await store.save("large", (bytes(2000),), 60.0)
         assert await store.load("large") is None
 
     asyncio.run(main())
