@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import sys
@@ -47,6 +48,8 @@ class _Server(uvicorn.Server):
         if self.started and self._acceptors:
             await self._acceptors.start()
         if self.started:
+            gc.collect()
+            gc.freeze()  # what a model is made of stays: to look at all of it again and again would take half a second each time
             log("listening", url=self._url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
