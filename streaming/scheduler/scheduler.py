@@ -24,8 +24,6 @@ from .times import StepTimes
 
 logger = logging.getLogger(__name__)
 
-#: Streams that may begin in one step, as far as that is measured beforehand.
-_STARTING = 64
 #: Where steps are recorded: streams that may take several chunks each in a step, and how many of them, which are few shapes.
 _HURRYING, _HURRIED = 4, (1, 4, 16)
 #: Seconds without lateness after which streams are taken again.
@@ -316,36 +314,33 @@ class Scheduler:
         limit = self.config.utilisation * recognizer.chunk / recognizer.sample_rate
         most = min(self.config.max_streams, self.config.max_batch)
         noise = np.random.default_rng(0).normal(0, 0.01, recognizer.chunk + recognizer.delay).astype(np.float32)
+        chunk, first = noise[: recognizer.chunk], noise[: recognizer.delay] if recorded else noise
         for streams in [*(n for n in self._slots.batches if n < most), most]:
-            sizes = [recognizer.chunk] * 2
-            if not recorded and streams <= _STARTING:
-                sizes.insert(0, len(noise))  # a stream's first step hears its delay, too
-            if recorded:  # the first of a shape is none like the others, and the second is recorded
-                self._time(streams, noise[: recognizer.chunk], 2)
-            took = [self._time(streams, noise[:size]) for size in sizes]
+            self._time(streams, first, begins=True)  # no chunk is decided before the delay behind it is heard, too
+            if recorded:  # the first of a shape is like no other, and the second is recorded
+                self._time(streams, chunk)
+                self._time(streams, chunk)
+            seconds = min(self._time(streams, chunk), self._time(streams, chunk))
             if recorded and streams <= TOGETHER[-1]:
-                self._time(streams, noise, 3, ends=True)
-                self._time(streams, noise[: recognizer.chunk], 2, saves=True)
+                self._time(streams, chunk, saves=True)
+                for _ in range(3):
+                    self._time(streams, noise, begins=True, ends=True)
             if recorded and streams <= _HURRYING:
-                for chunks in _HURRIED[1:]:
-                    self._time(streams, np.tile(noise[: recognizer.chunk], chunks), 3)
-            self._times.calibrate(streams, min(took[-2:]))
-            if min(took[-2:]) > limit and not recorded:
+                for hurried in [np.tile(chunk, n) for n in _HURRIED[1:] for _ in range(3)]:
+                    self._time(streams, hurried)
+            self._times.calibrate(streams, seconds)
+            if seconds > limit and not recorded:
                 break
         self._slots.settle()
 
-    def _time(self, streams: int, audio: Audio, times: int = 1, ends: bool = False, saves: bool = False) -> float:
-        """Seconds of a step of so many new streams, the last of several."""
-        position = Position(audio[:0], 0, b"") if saves else None
-        for _ in range(times):
-            readers = [self._recognizer.reader() for _ in range(streams)]
-            turns = [
-                Turn(i + 1, reader, [audio], initial=self._slots.initial, ends=ends, save=position) for i, reader in enumerate(readers)
-            ]
-            began = time.monotonic()
-            self._slots.run(turns)
-            took = time.monotonic() - began
-        return took
+    def _time(self, streams: int, audio: Audio, begins: bool = False, ends: bool = False, saves: bool = False) -> float:
+        """Seconds of a step of so many streams."""
+        initial, position = self._slots.initial if begins else None, Position(audio[:0], 0, b"") if saves else None
+        readers = [self._recognizer.reader() for _ in range(streams)]
+        turns = [Turn(i, reader, [audio], initial=initial, ends=ends, save=position) for i, reader in enumerate(readers, 1)]
+        began = time.monotonic()
+        self._slots.run(turns)
+        return time.monotonic() - began
 
 
 def _unpacked(packed: asyncio.Future[list[memoryview]]) -> None:

@@ -34,6 +34,18 @@ def test_nothing_is_lost_and_chunks_are_whole(data: DataObject) -> None:
     assert np.array_equal(np.concatenate([np.zeros(0, np.float32), *heard, rest]), (audio / 32768).astype(np.float32))
 
 
+@pytest.mark.parametrize("sizes", [[10, 25, 400], [29, 1, 99, 1], [500]])
+def test_the_delay_may_be_heard_by_itself(sizes: list[int]) -> None:
+    backlog, taken = Backlog(RECOGNIZER, np.zeros(0, np.float32), 0, leads=True), []
+    for size in sizes:
+        backlog.append(np.zeros(size, np.float32))
+        while backlog.chunks():
+            assert backlog.leading == (not taken)
+            taken.append(len(backlog.take(1)))
+        assert backlog.wanted == (130 if taken else 30) + 100 * max(len(taken) - 1, 0) - backlog.end
+    assert taken == [30, *[100] * ((sum(sizes) - 30) // 100)]
+
+
 def test_a_chunk_waits_from_when_it_became_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,6 +181,37 @@ def test_saved_streams_go_on_in_another_scheduler_and_in_a_stream(recognizer: St
     stream = Stream(recognizer, Resampler(8000, 16000))
     stream.restore(saved.data)
     assert durable(before) + durable(stream.push(audio[saved.samples :]) + stream.finish()) == whole
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_predictor_that_remembers_all_labels_is_saved_with_its_stream(
+    recorded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slots, "recorded", recorded)
+    recognizer = tiny_model(tmp_path, transducer="lstm").recognizer(320)
+    audios = [noise(1.3 + 0.4 * i, 70 + i) for i in range(5)]
+
+    async def main() -> list[list]:
+        async with running(recognizer) as scheduler:
+            streams = [scheduler.open(save_every_s=0.7) for _ in audios]
+            heard = [asyncio.create_task(collect(s)) for s in streams]
+            rng = [np.random.default_rng(i) for i in range(len(audios))]
+            await asyncio.gather(*(speak(s, a, r, 0.01) for s, a, r in zip(streams, audios, rng, strict=True)))
+            return await asyncio.gather(*heard)
+
+    async def resumed(saved: Saved, audio: np.ndarray) -> list:
+        async with running(recognizer) as scheduler:
+            stream = scheduler.open(saved=saved.data)
+            await stream.push(audio[saved.samples :])
+            await stream.finish()
+            return await collect(stream)
+
+    for said, audio in zip(asyncio.run(main()), audios, strict=True):
+        whole = alone(recognizer, audio)
+        assert any(isinstance(e, Final) and e.text for e in whole)
+        assert durable(said) == durable(whole)
+        for at in [i for i, item in enumerate(said) if isinstance(item, Saved)][:2]:
+            assert durable(said[:at]) + durable(asyncio.run(resumed(said[at], audio))) == durable(whole)
 
 
 def test_flush_gives_all_words_so_far_and_changes_nothing(recognizer: StreamingRecognizer) -> None:
