@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: Where steps are recorded: streams that may take several chunks each in a step, and how many of them, which are few shapes.
 _HURRYING, _HURRIED = 4, (1, 4, 16)
+#: Where steps are recorded: streams from which on chunks wait so many times as long as a step of one takes, and how long at most.
+_MANY, _PATIENCE, _LONGEST_S = 64, 4, 0.06
 #: Seconds without lateness after which streams are taken again.
 _CALM_S = 2.0
 
@@ -58,8 +60,9 @@ class Scheduler:
     """Runs the streams of one recogniser; an asynchronous context manager.
 
     Streams with a complete chunk are stepped together; a chunk waits for company until the earliest of them has waited
-    ``patience_s``, and for the step that runs: the longer steps take, the more streams share the next. Audio that came sooner than it can
-    have been spoken, as from a file, yields to live audio. A stream that says nothing costs nothing.
+    ``patience_s`` (longer where steps are recorded and streams many), and for the step that runs: the longer steps take, the more streams
+    share the next. Audio that came sooner than it can have been spoken, as from a file, yields to live audio. A stream that says nothing
+    costs nothing.
 
     Args:
         recognizer: the model.
@@ -234,7 +237,14 @@ class Scheduler:
             return None
         if self._complete:
             return 0.0
-        return min(stream.since for stream in self._ready) + self.config.patience_s - time.monotonic()
+        return min(stream.since for stream in self._ready) + self._patience - time.monotonic()
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that a chunk waits for others: where a step costs nearly the same for few and for many, few large ones pay."""
+        if not self._slots.recorded or len(self._streams) < _MANY:
+            return self.config.patience_s
+        return max(self.config.patience_s, min(_PATIENCE * self._times.predict(1), _LONGEST_S))
 
     async def _tick(self) -> None:
         now = time.monotonic()

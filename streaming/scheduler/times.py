@@ -6,6 +6,8 @@ from bisect import bisect_left
 
 #: Weight of the newest step in the running ratio of real to calibrated times.
 _MEMORY = 0.1
+#: What one step counts for at most, against what was expected: a pause of the machine says nothing of the next steps.
+_SURPRISE = 2.0
 
 
 class StepTimes:
@@ -26,8 +28,9 @@ class StepTimes:
         if not self._work:
             self.calibrate(work, seconds)
             return
-        expected = self.predict(work) / self._ratio
-        self._ratio += _MEMORY * (seconds / expected - self._ratio) if expected > 0 else 0.0
+        expected = self.predict(work)
+        if expected > 0:
+            self._ratio *= 1 + _MEMORY * (min(seconds / expected, _SURPRISE) - 1)
 
     def predict(self, work: int) -> float:
         """Seconds of a step; in proportion beyond the table, 0 before anything was measured."""
