@@ -85,7 +85,7 @@ def sent(data: Tensor) -> tuple[Tensor, Callable[[], object] | None]:
         return data, None
     host = torch.empty(data.shape, dtype=data.dtype, pin_memory=True)  # an accelerator copies to pinned memory several times as fast
     host.copy_(data, non_blocking=True)
-    arrived = torch.cuda.Event()
+    arrived = torch.cuda.Event(blocking=True)  # who waits leaves its core to others
     arrived.record()
     return host, arrived.synchronize
 

@@ -208,7 +208,8 @@ class Slots:
 
     def _step(self, turns: Sequence[Turn], piece: int) -> None:
         """Step the slots themselves; a turn that ends needs its slot no more."""
-        audio, lengths = _batch([turn.audio[piece] for turn in turns], self._recognizer.chunk if self.recorded else 0, self.recorded)
+        least = self._recognizer.chunk if self.recorded else 0
+        audio, lengths = _batch([turn.audio[piece] for turn in turns], least, self._device.type == "cuda")
         output = Arriving(self._step_slots(audio, lengths, self._pool, [turn.slot for turn in turns]))
         for row, turn in enumerate(turns):
             turn.heard.append((output, row))
@@ -344,7 +345,7 @@ def _put(pool: State, slots: Tensor, part: State) -> None:
 def _batch(pieces: Sequence[Audio], least: int = 0, pinned: bool = False) -> tuple[Tensor, Tensor]:
     """Audio (rows, longest piece or ``least``) and samples (rows,); ``pinned``: where an accelerator finds it without waiting."""
     lengths = [len(piece) for piece in pieces]
-    audio = torch.empty(len(pieces), max(*lengths, least), pin_memory=pinned and torch.cuda.is_available())
+    audio = torch.empty(len(pieces), max(*lengths, least), pin_memory=pinned)
     for row, piece in zip(audio.numpy(), pieces, strict=True):
         row[: len(piece)] = piece
         row[len(piece) :] = 0
