@@ -7,14 +7,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-import typer
 import yaml
 from ray.serve.request_router import PendingRequest
 from ray.serve.schema import ServeDeploySchema
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from riverrun.cli.main import app
 from riverrun.cli.serve import engine
 from riverrun.streaming.client import AsyncClient
 from riverrun.streaming.deploy import Settings, application
@@ -26,7 +24,6 @@ from riverrun.streaming.server import protocol as p
 from ..server.running import alone, durable, engine_of, noise
 from ..tiny import tiny_model
 
-ROOMS = ("cli", "kernels", "recipes", "speech", "streaming")
 FOLDER = Path(__file__).parents[2] / "streaming" / "deploy"
 
 
@@ -108,32 +105,6 @@ def test_settings() -> None:
     for wrong in (Settings.model_construct(), Settings.model_construct(token_file="tokens", anyone=True)):
         with pytest.raises(ValueError, match="give a token_file, or say that anyone may use the server"):
             Settings(**wrong.model_dump())
-
-
-def test_files_of_containers() -> None:
-    compose = yaml.safe_load((FOLDER / "compose.yaml").read_text())
-    assert set(compose["services"]) == {"riverrun", "redis"}
-    ours = compose["services"]["riverrun"]
-    assert (FOLDER / ours["build"]["context"]).resolve() == FOLDER.parents[1]
-    assert (FOLDER.parents[1] / ours["build"]["dockerfile"]).is_file()
-    assert ours["depends_on"]["redis"]["condition"] == "service_healthy" and "healthcheck" in compose["services"]["redis"]
-    lines = (FOLDER / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
-    steps = [line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#")]
-    known = "FROM ARG ENV RUN WORKDIR COPY USER EXPOSE HEALTHCHECK ENTRYPOINT CMD"
-    assert {name for name, _ in steps} <= set(known.split())
-    last = dict(steps)
-    assert last["USER"] == "riverrun" and "HEALTHCHECK" in last
-    for command in (last["CMD"], json.dumps(ours["command"])):
-        program, *arguments = json.loads(last["ENTRYPOINT"]) + json.loads(command)
-        assert program == "riverrun" and {a for a in arguments if a.startswith("--")} <= served_options()
-    copied = [part for name, rest in steps if name == "COPY" and "--from" not in rest for part in rest.split()[:-1]]
-    assert set(ROOMS) <= set(copied) and all((FOLDER.parents[1] / source).exists() for source in copied)
-
-
-def served_options() -> set[str]:
-    """What ``riverrun serve`` takes."""
-    command = typer.main.get_command(app)
-    return {option for parameter in command.commands["serve"].params for option in parameter.opts}  # type: ignore[attr-defined]
 
 
 def test_the_configuration_of_a_cluster() -> None:
