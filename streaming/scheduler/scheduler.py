@@ -333,8 +333,8 @@ class Scheduler:
             seconds = min(self._time(streams, chunk), self._time(streams, chunk))
             if recorded and streams <= TOGETHER[-1]:
                 self._time(streams, chunk, saves=True)
-                for _ in range(3):
-                    self._time(streams, noise, begins=True, ends=True)
+                for keeps in (True, False, False):
+                    self._time(streams, noise, begins=True, ends=True, keeps=keeps)
             if recorded and streams <= _HURRYING:
                 for hurried in [np.tile(chunk, n) for n in _HURRIED[1:] for _ in range(3)]:
                     self._time(streams, hurried)
@@ -343,11 +343,13 @@ class Scheduler:
                 break
         self._slots.settle()
 
-    def _time(self, streams: int, audio: Audio, begins: bool = False, ends: bool = False, saves: bool = False) -> float:
+    def _time(
+        self, streams: int, audio: Audio, begins: bool = False, ends: bool = False, keeps: bool = False, saves: bool = False
+    ) -> float:
         """Seconds of a step of so many streams."""
         initial, position = self._slots.initial if begins else None, Position(audio[:0], 0, b"") if saves else None
         readers = [self._recognizer.reader() for _ in range(streams)]
-        turns = [Turn(i, reader, [audio], initial=initial, ends=ends, save=position) for i, reader in enumerate(readers, 1)]
+        turns = [Turn(i, reader, [audio], initial=initial, ends=ends, keeps=keeps, save=position) for i, reader in enumerate(readers, 1)]
         began = time.monotonic()
         self._slots.run(turns)
         return time.monotonic() - began

@@ -42,7 +42,8 @@ class Turn:
         vad: whether its reader wants to know where there is speech.
         initial: states to begin with, on a stream's first turn: "state" of the network and "vad", if wanted.
         ends: whether the stream is flushed behind the audio.
-        keeps: whether the state stays as it was before: a flush without reset reads a copy.
+        keeps: whether state and reader stay as they were before: a flush without reset works on copies.
+        place: the slot that it steps in, which `Slots.run` decides; 0: it works on a copy outside the pool.
         save: the position after the turn, if the stream is to be saved.
         speech: of each piece of audio, whether there was speech in each window that it completed.
         heard: outputs of its pieces, with its row in each.
@@ -58,6 +59,7 @@ class Turn:
     initial: Mapping[str, State] | None = None
     ends: bool = False
     keeps: bool = False
+    place: int = 0
     save: Position | None = None
     speech: list[list[bool]] = field(default_factory=list)
     heard: list[tuple[Arriving, int]] = field(default_factory=list)
@@ -93,10 +95,12 @@ class Slots:
         self._flush_slots = GraphedStep(self._flushed, recognizer.init_state, TOGETHER)
         self._begin_slots = GraphedRows(self._begun, self._device, TOGETHER)
         self._copy_slots = GraphedRows(self._copied, self._device, TOGETHER)
+        self._move_slots = GraphedRows(self._moved, self._device, [2 * n for n in TOGETHER])
         self._pool = self.initial["state"].map(torch.clone)  # slot 0 only fills up batches
         self._voices = vad.init_state(1) if vad else None
+        self._spare = range(streams + 1, streams + 1 + TOGETHER[-1] if self.recorded else 0)  # slots for flushes that change nothing
         if self.recorded:
-            self._grow(streams + 1)
+            self._grow(self._spare.stop)
 
     @property
     def recorded(self) -> bool:
@@ -130,14 +134,12 @@ class Slots:
         All that an accelerator has to do is handed to it before any of what comes of it is read.
         """
         self.spent, self.packing = {}, []
-        stepping = [turn for turn in turns if not turn.ends or (self.recorded and not turn.keeps)]
-        if self.recorded:
-            for turn in stepping:
-                if turn.ends:
-                    turn.audio = self._whole(turn.audio)
+        stepping = self._place(turns)
         with self._timed("begin"):
             self._grow(max(turn.slot for turn in turns) + 1)
             self._begin([turn for turn in turns if turn.initial])
+            if moving := [slot for turn in stepping if turn.keeps for slot in (turn.slot, turn.place)]:
+                self._move_slots(moving)
         with self._timed("listen"):
             _isolated(self._listen, [turn for turn in turns if turn.vad])
         with self._timed("step"):
@@ -146,7 +148,7 @@ class Slots:
         with self._timed("end"):
             for some in _parts(ending, TOGETHER[-1]):
                 _isolated(self._flush, some)
-            _isolated(self._end, [turn for turn in turns if turn.ends and (turn.keeps or not self.recorded)])
+            _isolated(self._end, [turn for turn in turns if not turn.place])
         with self._timed("save"):
             saved = [turn for turn in turns if turn.save and turn.error is None]
             copies = [copied for vad in (False, True) for copied in self._copy([turn for turn in saved if turn.vad == vad])]
@@ -156,13 +158,28 @@ class Slots:
         with self._timed("read"):
             for turn in stepping:
                 for i, (output, row) in enumerate(turn.heard):
-                    _read(turn, turn.reader, output.get(), row, i)
+                    _read(turn, output.get(), row, i)
         with self._timed("end"):
             for turn in ending:
                 if turn.last:
-                    _read(turn, turn.reader, turn.last[0].get(), turn.last[1])
+                    _read(turn, turn.last[0].get(), turn.last[1])
         with self._timed("save"):  # once the readers have read
             self._pack(copies)
+
+    def _place(self, turns: Sequence[Turn]) -> list[Turn]:
+        """Decide where the turns are taken, and give those that step in the pool: in their own slots, or in spare ones.
+
+        Where steps are not recorded, the others end on copies.
+        """
+        spare = iter(self._spare)
+        for turn in turns:
+            turn.place = next(spare, 0) if turn.keeps else turn.slot if self.recorded or not turn.ends else 0
+            if turn.keeps:
+                reader, turn.reader = turn.reader, self._recognizer.reader()
+                turn.reader.restore(reader.save())
+            if turn.ends and turn.place:
+                turn.audio = self._whole(turn.audio)
+        return [turn for turn in turns if turn.place]
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -210,7 +227,7 @@ class Slots:
         """Step the slots themselves; a turn that ends needs its slot no more."""
         least = self._recognizer.chunk if self.recorded else 0
         audio, lengths = _batch([turn.audio[piece] for turn in turns], least, self._device.type == "cuda")
-        output = Arriving(self._step_slots(audio, lengths, self._pool, [turn.slot for turn in turns]))
+        output = Arriving(self._step_slots(audio, lengths, self._pool, [turn.place for turn in turns]))
         for row, turn in enumerate(turns):
             turn.heard.append((output, row))
 
@@ -221,7 +238,7 @@ class Slots:
     def _flush(self, turns: Sequence[Turn]) -> None:
         """Flush slots that have ended, by recorded steps."""
         nothing = torch.zeros(len(turns), 0), torch.zeros(len(turns), dtype=torch.long)
-        output = Arriving(self._flush_slots(*nothing, self._pool, [turn.slot for turn in turns]))
+        output = Arriving(self._flush_slots(*nothing, self._pool, [turn.place for turn in turns]))
         for row, turn in enumerate(turns):
             turn.last = output, row
 
@@ -244,10 +261,9 @@ class Slots:
                     heard[row].append((output, row))
         last = to_host(self._recognizer.flush(state))
         for row, (turn, outputs) in enumerate(zip(turns, heard, strict=True)):
-            reader = self._reader_of(turn.reader) if turn.keeps else turn.reader
             for i, (output, place) in enumerate(outputs):
-                _read(turn, reader, output, place, i)
-            _read(turn, reader, last, row)
+                _read(turn, output, place, i)
+            _read(turn, last, row)
 
     def _listen(self, turns: Sequence[Turn]) -> None:
         """Find where there is speech in each piece of the turns' audio."""
@@ -278,6 +294,11 @@ class Slots:
                 rows.append(voices)
             yield some, rows, wait
 
+    def _moved(self, rows: Tensor) -> None:
+        """Put a copy of the first slot of each pair into the second."""
+        first, second = rows.view(-1, 2).T.contiguous()
+        _put(self._pool, second, self._pool.gather(first))
+
     def _copied(self, rows: Tensor) -> Tensor | None:
         return rows_of(self._pool, rows)
 
@@ -285,11 +306,6 @@ class Slots:
         for turns, rows, wait in copies:
             positions = [turn.save for turn in turns if turn.save]
             self.packing.append((turns, Packing(self._layouts[turns[0].vad], positions, [turn.reader for turn in turns], rows, wait)))
-
-    def _reader_of(self, reader: Reader) -> Reader:
-        copy = self._recognizer.reader()
-        copy.restore(reader.save())
-        return copy
 
     def _grow(self, slots: int) -> None:
         if slots > (have := self._pool.slots):
@@ -317,17 +333,17 @@ def _isolated(work: Callable[[Sequence[Turn]], None], turns: Sequence[Turn]) -> 
             _isolated(work, [turn])
 
 
-def _read(turn: Turn, reader: Reader, output: Any, row: int, piece: int | None = None) -> None:
+def _read(turn: Turn, output: Any, row: int, piece: int | None = None) -> None:
     """Turn an output into events: that of a piece of the turn's audio, or of the flush."""
     if turn.error is not None:
         return
     try:
         if piece is None:
-            turn.events += reader.finish(output, row)
+            turn.events += turn.reader.finish(output, row)
             return
-        if turn.speech and isinstance(reader, VoicedReader):
-            reader.voice(turn.speech[piece])
-        turn.events += reader.read(output, row)
+        if turn.speech and isinstance(turn.reader, VoicedReader):
+            turn.reader.voice(turn.speech[piece])
+        turn.events += turn.reader.read(output, row)
     except Exception as error:  # as above
         turn.error = error
 

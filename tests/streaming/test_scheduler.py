@@ -214,7 +214,11 @@ def test_a_predictor_that_remembers_all_labels_is_saved_with_its_stream(
             assert durable(said[:at]) + durable(asyncio.run(resumed(said[at], audio))) == durable(whole)
 
 
-def test_flush_gives_all_words_so_far_and_changes_nothing(recognizer: StreamingRecognizer) -> None:
+@pytest.mark.parametrize("recorded", [False, True])
+def test_flush_gives_all_words_so_far_and_changes_nothing(
+    recognizer: StreamingRecognizer, recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slots, "recorded", recorded)
     audio = noise(4.0, 5, 44100)
     cut = len(audio) // 2 + 123
 
