@@ -8,6 +8,7 @@ resumed can tell what it has already seen. Positions of audio are in millisecond
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -231,8 +232,28 @@ def encode(event: Event, seq: int) -> str:
     raise TypeError(f"no message for {type(event).__name__}")
 
 
-def _json(message: dict[str, Any]) -> str:
-    return to_json(message, exclude_none=True).decode()
+class Partials:
+    """Encodes the partial texts of one stream: each has all words of its segment, and those of the one before are not written anew."""
+
+    def __init__(self) -> None:
+        self._words: Sequence[Word] = ()
+        self._written: list[str] = []
+
+    def encode(self, event: Partial) -> str:
+        """What `encode` would give."""
+        same = 0
+        for before, word in zip(self._words, event.words, strict=False):
+            if before is not word:
+                break
+            same += 1
+        self._written[same:] = map(_json, event.words[same:])
+        self._words = event.words
+        words = ",".join(self._written)
+        return f'{{"type":"partial","segment":{event.segment},"text":{_json(event.text)},"words":[{words}],"stable":{event.stable}}}'
+
+
+def _json(value: Any) -> str:
+    return to_json(value, exclude_none=True).decode()
 
 
 def event_of(message: PartialMessage | FinalMessage | EndpointMessage) -> Event:

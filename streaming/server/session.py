@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..events import Endpoint, Final
+from ..events import Endpoint, Final, Partial
 from ..policies import POLICIES, PolicyError, make_policy, policy_text
 from ..scheduler import Flushed, Lag, LiveStream, Saved, Scheduler
 from ..scheduler.live import Output
@@ -37,6 +37,7 @@ from .protocol import (
     FlushedMessage,
     LagMessage,
     Message,
+    Partials,
     ProtocolError,
     Ready,
     Resume,
@@ -132,7 +133,7 @@ class Session(Connection):
         if start.encoding == "opus":
             self.opus = OpusDecoder(tuple(map(b64decode, record.packets)))
         self._record, self._seq, self.base = record, record.seq, record.samples
-        self._messages = deque(record.messages, _KEPT)
+        self._messages, self._partials = deque(record.messages, _KEPT), Partials()
         self._arrived = start.resume.seq if start.resume else 0
         self._resume_token = secrets.token_urlsafe(32)
         self.hub.by_token[self._resume_token] = self
@@ -246,6 +247,8 @@ class Session(Connection):
             await self._message(FlushedMessage(id=item.id))
         elif isinstance(item, Lag):
             await self._message(LagMessage(ms=round(item.seconds * 1000, 1)))
+        elif isinstance(item, Partial):
+            await self.send(self._partials.encode(item))
         else:
             await self.send(encode(item, 0))
 

@@ -223,3 +223,14 @@ def test_events_are_the_same_on_the_other_side(data: st.DataObject) -> None:
     kind = data.draw(st.integers(0, 2))
     event = kinds[kind](*data.draw(arguments[kind]))
     assert p.event_of(p.parse_server(p.encode(event, 3))) == event
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_words_that_stay_are_written_once_and_read_alike(data: st.DataObject) -> None:
+    words = data.draw(st.lists(st.builds(Word, st.text(), st.floats(0, 9), st.floats(0, 9), st.floats(0, 1)), min_size=1, max_size=6))
+    partials = p.Partials()
+    for _ in range(4):
+        kept = words[: data.draw(st.integers(0, len(words)))] + data.draw(st.lists(st.sampled_from(words), max_size=2))
+        event = Partial(data.draw(st.integers(0, 3)), data.draw(st.text()), tuple(kept), data.draw(st.integers(0, 9)))
+        assert partials.encode(event) == p.encode(event, 0)
