@@ -252,6 +252,13 @@ def test_an_average_of_other_things_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert average(["--like", str(one), "--out", str(tmp_path / "mean"), str(one), str(second)]) == 0
     mean, a, b = (load_bundle(str(path)).network.encoder.layers[0].norm.weight for path in (tmp_path / "mean", one, second))
     torch.testing.assert_close(mean, (a + b) / 2, rtol=1e-3, atol=1e-3)
+    lower = ["--only", r"encoder\.layers\.0", "--like", str(other), "--out", str(tmp_path / "lower"), str(one), str(other)]
+    assert average(lower) == 0
+    mixed, whole = (load_bundle(str(path)).network.encoder.layers for path in (tmp_path / "lower", other))
+    torch.testing.assert_close(mixed[0].norm.weight, (a + whole[0].norm.weight) / 2, rtol=1e-3, atol=1e-3)
+    assert torch.equal(mixed[1].norm.weight, whole[1].norm.weight)
+    assert average(["--only", "decoder", *lower[2:]]) == 2
+    assert "error: no weight has a name like 'decoder'; there are normalise.mean, " in capsys.readouterr().err
 
 
 def word(text: str, start: float, end: float, confidence: float = 0.9) -> Word:
