@@ -248,9 +248,8 @@ class Scheduler:
 
     async def _tick(self) -> None:
         now = time.monotonic()
-        chosen = self._choose(now)
+        chosen, due = self._choose(now)
         chunks = self._chunks(chosen)
-        due = [stream.due for stream in chosen]
         turns = [stream.turn(chunks) for stream in chosen]
         samples = [stream.samples for stream in chosen]
         self._busy = set(chosen)
@@ -300,21 +299,22 @@ class Scheduler:
         self._gave_up = now
         next(reversed(self._streams)).fail(StreamFailed("busy", "the server is too far behind real time; resume later or elsewhere"))
 
-    def _choose(self, now: float) -> list[LiveStream]:
-        """Everyone who is due, earliest first, and of the others as many as cost little."""
-        order = sorted(self._ready, key=lambda stream: stream.due)[: self.config.max_batch]
-        chosen = [stream for stream in order if stream.due <= now + self.config.patience_s]
+    def _choose(self, now: float) -> tuple[list[LiveStream], list[float]]:
+        """Everyone who is due, earliest first, and of the others as many as cost little; and when each is due."""
+        due = {stream: stream.due for stream in self._ready}
+        order = sorted(due, key=due.__getitem__)[: self.config.max_batch]
+        chosen = [stream for stream in order if due[stream] <= now + self.config.patience_s]
         for stream in order[len(chosen) :]:
             if chosen and self._times.predict(len(chosen) + 1) > self.config.batch_s:
                 break
             chosen.append(stream)
-        return chosen
+        return chosen, [due[stream] for stream in chosen]
 
     def _chunks(self, chosen: Sequence[LiveStream]) -> int:
         """Chunks that each takes: more than one where all have more and the step stays short."""
-        ready = min(min(stream.ready for stream in chosen), CHUNKS_PER_STEP)
         if self._slots.recorded and len(chosen) > _HURRYING:
             return 1
+        ready = min(min(stream.ready for stream in chosen), CHUNKS_PER_STEP)
         counts = [n for n in _HURRIED if n <= ready] if self._slots.recorded else [1 << i for i in range(ready.bit_length())]
         return max((n for n in counts if self._times.predict(n * len(chosen)) <= self.config.batch_s), default=1)
 

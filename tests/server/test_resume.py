@@ -23,10 +23,14 @@ from .test_protocol import opened, rest, started
 QUICK = ServerConfig(save_s=0.7)
 
 
-async def hear(url: str, audio: np.ndarray, rate: int, pace: float = 0.0, **options: object) -> tuple[list, AsyncClient]:
+async def hear(
+    url: str, audio: np.ndarray, rate: int, pace: float = 0.0, meeting: "Meeting | None" = None, **options: object
+) -> tuple[list, AsyncClient]:
     """Send audio in pieces of all sizes; ``pace`` is the seconds of audio sent in a second, or 0 for no limit."""
     rng = random.Random(len(audio))
     async with AsyncClient(url, rate, **options) as client:  # type: ignore[arg-type]
+        if meeting:
+            meeting.clients.append(client)
 
         async def listen() -> list:
             return [event async for event in client]
@@ -38,8 +42,23 @@ async def hear(url: str, audio: np.ndarray, rate: int, pace: float = 0.0, **opti
             await client.send(audio[at : at + size])
             at += size
             await asyncio.sleep(size / rate / pace if pace else 0)
+        if meeting:
+            await meeting.over.wait()
         await client.finish()
         return await listener, client
+
+
+class Meeting:
+    """Streams that do not end before all of them are in their middle."""
+
+    def __init__(self) -> None:
+        self.clients: list[AsyncClient] = []
+        self.over = asyncio.Event()
+
+    async def saved(self, streams: int) -> None:
+        """Wait until so many are saved, and their clients know."""
+        while len(self.clients) < streams or not all(client._outbox.acknowledged for client in self.clients):
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
@@ -131,9 +150,11 @@ def test_a_server_killed_in_the_middle_of_fifty_streams_loses_nothing(model: Spe
 
     async def main(arguments: list[str], first: Process) -> tuple[list, Process]:
         url = f"ws://127.0.0.1:{port}/v1/stream"
-        streams = [asyncio.create_task(hear(url, a, r, pace=1.5, retry_s=60.0)) for a, r in zip(audios, rates, strict=True)]
-        await asyncio.sleep(1.8)
+        meeting = Meeting()
+        streams = [asyncio.create_task(hear(url, a, r, 1.5, meeting, retry_s=60.0)) for a, r in zip(audios, rates, strict=True)]
+        await meeting.saved(len(streams))
         first.kill()  # SIGKILL: no goodbye
+        meeting.over.set()
         second = await asyncio.to_thread(lambda: Process(*arguments, port=port))
         return await asyncio.gather(*streams), second
 
