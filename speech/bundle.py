@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from . import storage
@@ -228,7 +228,8 @@ def save_bundle(
     """
     packed = storage.pack(network.state_dict(), weights)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "model.safetensors", lambda path: save_file(packed, path))
+    # as bytes: safetensors' own files can be read by their owner alone, and bundles are shared
+    _replace(folder / "model.safetensors", lambda path: path.write_bytes(save(packed)))
     for name, labels in (("tokenizer.model", tokenizer), ("source.model", source)):
         if labels is not None:
             data = labels.data
@@ -277,6 +278,10 @@ def _read_config(folder: Path) -> BundleConfig | TranslatorBundleConfig:
 
 def _load_weights(network: nn.Module, folder: Path) -> None:
     path = folder / "model.safetensors"
+    try:
+        path.open("rb").close()  # safetensors says "no such file" of one that may not be read
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
     try:
         weights = storage.unpack(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:

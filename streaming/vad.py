@@ -7,6 +7,7 @@ alone: so it is the same however the audio is cut, in whichever batch, and acros
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -139,6 +140,8 @@ class SileroVad:
 
 
 def _session(threads: int) -> Any:
+    # onnxruntime reports its use to its maker, and marks the machine with an identifier, as soon as it is imported
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:

@@ -96,6 +96,23 @@ def test_translators_go_there_and_back(tmp_path: Path, ctc: bool, weights: str) 
     assert loaded.config.languages == ("en",) and not loaded.network.training
 
 
+def test_weights_may_be_read_by_whoever_may_read_the_rest(bundle: Path) -> None:
+    assert (bundle / "model.safetensors").stat().st_mode == (bundle / "config.yaml").stat().st_mode
+
+
+def test_weights_that_may_not_be_read_are_not_called_missing(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Path.open
+
+    def locked(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.name == "model.safetensors":
+            raise PermissionError(13, "Permission denied")
+        return usual(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", locked)
+    with pytest.raises(BundleError, match=r"model\.safetensors cannot be read: permission denied$"):
+        load_bundle(str(bundle))
+
+
 def test_kinds_are_told_apart(bundle: Path, translator: Path) -> None:
     assert "kind: recogniser" in (bundle / "config.yaml").read_text()
     edit(bundle, lambda c: c.pop("kind"))  # bundles made before there were kinds

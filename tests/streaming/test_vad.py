@@ -1,5 +1,7 @@
 """Voice activity: decisions belong to windows of the stream, however it is cut, batched or resumed; endpoints that go by them."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -86,6 +88,14 @@ def test_without_the_package_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(scope="module")
 def model() -> SpeechModel:
     return load("default")
+
+
+def test_nothing_is_reported_to_anyone(tmp_path: Path) -> None:
+    """onnxruntime keeps what it will report, and an identifier of the machine, in the home folder."""
+    command = "from riverrun.streaming.vad import SileroVad, VadConfig; SileroVad(VadConfig())"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", command], env=environment, check=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_endpoints_go_by_voice_and_survive_saving(vad: SileroVad, speech: np.ndarray, model: SpeechModel) -> None:
