@@ -112,14 +112,15 @@ class FinishBy(lightning.Callback):
     Args:
         minutes: of training, from its first batch.
         every: steps between two plans.
+        from_start: count from when the command was read, so that reading corpora and compiling the first steps come out of the minutes.
     """
 
-    def __init__(self, minutes: float, every: int = 100):
+    def __init__(self, minutes: float, every: int = 100, from_start: bool = False):
         if minutes <= 0 or every < 1:
             raise TrainingError(f"FinishBy needs more than 0 minutes and at least 1 step, not {minutes} and {every}")
         self.seconds, self.every = minutes * 60, every
-        self._began: float | None = None
-        self._before = 0.0
+        self._began = time.monotonic() if from_start else None
+        self._before: float | None = None
         self._took: deque[float] = deque(maxlen=every)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: object) -> None:
@@ -128,7 +129,7 @@ class FinishBy(lightning.Callback):
         now, step = time.monotonic(), trainer.global_step
         if self._began is None:
             self._began = now
-        else:
+        if self._before is not None:
             self._took.append(now - self._before)
         self._before = now
         if step % self.every or not self._took:

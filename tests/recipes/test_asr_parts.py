@@ -4,6 +4,7 @@ import json
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ import torch
 
 from riverrun.kernels import transducer as own
 from riverrun.recipes.asr.average import main as average
+from riverrun.recipes.asr.callbacks import FinishBy
 from riverrun.recipes.asr.dev import DevSet, Measuring, hear, rescored, word_errors
 from riverrun.recipes.asr.entropy import attention_entropy
 from riverrun.recipes.asr.growth import Growth, Stage
 from riverrun.recipes.asr.label import main as label
 from riverrun.recipes.asr.label import stretches
+from riverrun.recipes.asr.options import Optimisation
 from riverrun.recipes.asr.sigma import plain, reparametrise
 from riverrun.recipes.corpora.packed import PackedCorpus
+from riverrun.recipes.training import AveragedModule
 from riverrun.speech.attention import Context, attention_mask
 from riverrun.speech.bundle import load_bundle
 from riverrun.speech.decoders import DecoderConfig, TransformerDecoder
@@ -259,6 +263,25 @@ def test_an_average_of_other_things_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert torch.equal(mixed[1].norm.weight, whole[1].norm.weight)
     assert average(["--only", "decoder", *lower[2:]]) == 2
     assert "error: no weight has a name like 'decoder'; there are normalise.mean, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("from_start", "steps"), [(False, 120), (True, 80)])
+def test_training_is_planned_to_end_on_time(monkeypatch: pytest.MonkeyPatch, from_start: bool, steps: int) -> None:
+    now = 100.0
+    monkeypatch.setattr("riverrun.recipes.asr.callbacks.time.monotonic", lambda: now)
+    module = AveragedModule.__new__(AveragedModule)
+    torch.nn.Module.__init__(module)
+    module.optimisation = Optimisation()
+    trainer: Any = types.SimpleNamespace(global_step=0, should_stop=False, strategy=types.SimpleNamespace(broadcast=lambda x: x))
+    finish = FinishBy(1.0, every=10, from_start=from_start)
+    now += 20.5  # until the first batch
+    while not trainer.should_stop:
+        trainer.global_step += 1
+        finish.on_train_batch_end(trainer, module)
+        now += 0.5
+        if trainer.global_step == 50:
+            now += 2.0  # one that waits for a compiler does not change the plan much
+    assert (trainer.global_step, module.optimisation.steps) == (steps, steps)
 
 
 def word(text: str, start: float, end: float, confidence: float = 0.9) -> Word:
