@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -85,6 +87,8 @@ def serve(
     calibrate: Annotated[bool, typer.Option(help="Measure the model, and refuse streams that it could not keep up with.")] = True,
 ) -> None:
     """Serve live recognition over WebSocket, recordings over HTTP, and a page for browsers."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _leave)  # a container's process 1 would not hear it until the server listens
     server = server_package()
     if token_file is None and not server.is_loopback(host):
         raise UsageError(f"without --token-file anyone who reaches {host} could use this server; give one, or leave --host out")
@@ -100,6 +104,11 @@ def serve(
     app = server.create_app(runs, config, tokens, snapshots)
     listening = server.Listening(config.message_bytes, tls_cert=_text(tls_cert), tls_key=_text(tls_key))
     server.serve(app, host, port, listening, acceptors)
+
+
+def _leave(number: int, frame: object) -> None:
+    """End before there is anything to drain, with the status of a program that a signal ended."""
+    raise SystemExit(128 + number)
 
 
 def engine(
@@ -159,16 +168,24 @@ def _served(model: Any, search: str, beam: int, latencies: Sequence[int]) -> Ser
     offered = info.get("latencies_ms", _LATENCIES_MS)
     if missing := set(latencies) - set(offered):
         raise UsageError(f"model {info['name']} has no latency of {min(missing)} ms; choose from {', '.join(map(str, offered))}")
-    return ServedModel(
-        info["name"],
-        tuple(info.get("languages", ())),
-        tuple(latencies or offered),
-        next(iter(latencies), info.get("default_latency_ms", offered[0])),
-        partial(_recognizer, model, search, beam),
-        tuple(info.get("target_languages", ())),
-        _policy(model) if info.get("target_languages") else "",
-        hasattr(model, "recognizer"),
+    recognizer = partial(_recognizer, model, search, beam)
+    translation = tuple(info.get("target_languages", ()))
+    policy = _policy(model) if translation else ""
+    found = ServedModel(
+        info["name"], tuple(info.get("languages", ())), (), 0, recognizer, translation, policy, hasattr(model, "recognizer")
     )
+    possible, problem = [], ""
+    for latency_ms in latencies or offered:
+        try:
+            recognizer(found.variant(latency_ms))
+            possible.append(latency_ms)
+        except ValueError as error:  # what is offered to any checkpoint may be more than this one can hear at a time
+            problem = f"model {info['name']} cannot be served at {latency_ms} ms: {error}"
+    if not possible or (latencies and problem):
+        raise UsageError(problem)
+    usual = info.get("default_latency_ms")
+    default = usual if usual in possible and not latencies else possible[0]
+    return replace(found, latencies_ms=tuple(possible), default_latency_ms=default)
 
 
 def _policy(model: Any) -> str:

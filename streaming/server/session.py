@@ -258,14 +258,14 @@ class Session(Connection):
 
     async def refuse(self, code: str, message: str) -> None:
         """Say why. A stream that its client has spoilt is not kept."""
-        if code in _SPOILT and hasattr(self, "_resume_token"):
-            await self.hub.store.delete(self._resume_token)
+        if code in _SPOILT:
+            await self._forget()
         await self.send(Error(code=code, message=message).model_dump_json())
 
     async def left(self, code: int) -> None:
         """Who leaves in good order does not come back."""
-        if code == 1000 and hasattr(self, "_resume_token"):
-            await self.hub.store.delete(self._resume_token)
+        if code == 1000:
+            await self._forget()
 
     async def run(self) -> None:
         """See `Connection.run`."""
@@ -286,6 +286,16 @@ class Session(Connection):
             return False
         self.hub.metrics.saved.inc(sum(map(len, pieces)))
         return True
+
+    async def _forget(self) -> None:
+        """Keep the stream no longer; a store that cannot be reached forgets it by itself in time."""
+        if not hasattr(self, "_resume_token"):
+            return
+        try:
+            async with asyncio.timeout(10.0):
+                await self.hub.store.delete(self._resume_token)
+        except Exception as error:  # a store has errors of its own
+            log("unforgotten", error=type(error).__name__)
 
     async def _message(self, message: Message) -> None:
         await self.send(message.model_dump_json())

@@ -1,11 +1,14 @@
 """``serve``, ``listen --server`` and ``bench serve`` from the command line."""
 
 import json
+import signal
 import ssl
 import subprocess
+import sys
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from riverrun.cli.errors import UsageError
 from riverrun.cli.live import Captions
 from riverrun.cli.main import main
 from riverrun.cli.remote import hear_remotely, stream_url
+from riverrun.cli.serve import served
 from riverrun.speech.model import SpeechModel
 from riverrun.streaming.server import ServerConfig, Tokens, create_app
 
@@ -72,6 +76,32 @@ def test_listening_through_a_server_until_interrupted(model: SpeechModel) -> Non
         transcript, whole = hear_remotely(address, microphone(), 16000, Captions())  # type: ignore[arg-type]
     assert not whole
     assert durable(list(transcript.segments)) == [e for e in alone(model, audio) if isinstance(e, tuple)]
+
+
+def test_a_model_is_offered_at_the_latencies_that_it_allows(capsys: pytest.CaptureFixture[str]) -> None:
+    def recognizer(latency_ms: int, search: str, beam: int) -> str:
+        if latency_ms >= 1000:
+            raise ValueError("this model allows less")
+        return "a recogniser"
+
+    model = SimpleNamespace(info={"name": "short", "languages": ["en"]}, recognizer=recognizer)
+    (found,) = served([model])
+    assert (found.latencies_ms, found.default_latency_ms, found.transcribes) == ((500,), 500, True)
+    with pytest.raises(UsageError, match="^model short cannot be served at 1000 ms: this model allows less$"):
+        served([model], latencies=(500, 1000))
+
+
+def test_a_signal_before_anything_listens() -> None:
+    """Process 1 of a container, which has no handlers but its own, must hear it."""
+    command = [sys.executable, "-c", "from riverrun.cli.main import main; main()", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        heard = 0
+        while not heard >> (signal.SIGTERM - 1) & 1:  # until there is a handler
+            assert process.poll() is None
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            heard = int(status.partition("SigCgt:")[2].split()[0], 16)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize(

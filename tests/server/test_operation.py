@@ -126,3 +126,24 @@ def test_who_waits_for_room_is_not_idle(model: SpeechModel) -> None:
         events = asyncio.run(main(address))
     stream = AloneStream(model.recognizer(320))
     assert durable(events) == durable(stream.push(audio) + stream.finish())
+
+
+def test_a_store_that_is_gone_spoils_no_end(model: SpeechModel, caplog: pytest.LogCaptureFixture) -> None:
+    class Gone(MemoryStore):
+        async def delete(self, token: str) -> None:
+            raise ConnectionError("gone")
+
+    caplog.set_level("INFO", "riverrun.server")
+    audio = noise(1.0, 21)
+
+    async def main(address: str) -> list[dict]:
+        async with opened(address) as socket:
+            await started(socket)
+            await socket.send((audio * 32768).astype("<i2").tobytes())
+            await socket.send('{"type": "finish"}')
+            return await rest(socket)
+
+    with running(create_app(engine_of(model), ServerConfig(PATIENT), store=Gone())) as address:
+        assert asyncio.run(main(address))[-1]["type"] == "finished"
+    assert any(json.loads(record.message)["event"] == "unforgotten" for record in caplog.records if record.name == "riverrun.server")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
