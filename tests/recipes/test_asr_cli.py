@@ -63,10 +63,10 @@ def resumable(folder: Path, logs: str) -> dict[str, object]:
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "riverrun.recipes.asr", "fit", "--ckpt_path", "last"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # of all three runs: how many threads share a sum decides its last digit
     whole = written(folder, resumable(folder, str(tmp_path / "whole")))
     broken = written(folder, resumable(folder, str(tmp_path / "broken")))
-    assert run(["fit", "--config", whole]) == 0
+    subprocess.run([*command, "--config", whole], check=True, env=environment, capture_output=True)
     endless = subprocess.Popen(
         [*command, "--config", broken, "--trainer.max_steps", "1000000"],
         env=environment,
@@ -86,15 +86,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder: Path, tmp_path:
     expected, found = metrics(tmp_path / "whole"), metrics(tmp_path / "broken")
     assert [row["step"] for row in expected] == [str(i) for i in range(24)]
     resumed = found[-(24 - int(last.stem.removeprefix("step-"))) :]
-    assert len(resumed) == 24 - int(last.stem.removeprefix("step-"))
-    assert all(alike(row, wanted) for row, wanted in zip(resumed, expected[-len(resumed) :], strict=True))
+    assert resumed == expected[-len(resumed) :]  # every loss, to the last digit
     before = {row["step"]: row for row in found[: -len(resumed)]}
-    assert all(alike(before[row["step"]], row) for row in expected if row["step"] in before)
-
-
-def alike(row: dict[str, str], wanted: dict[str, str]) -> bool:
-    """The same losses. Where memory lies decides how sums are split, so the last digit of a float32 may differ between processes."""
-    return {name: float(value) for name, value in row.items()} == pytest.approx({k: float(v) for k, v in wanted.items()}, rel=1e-5)
+    assert all(before[row["step"]] == row for row in expected if row["step"] in before)
 
 
 def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
