@@ -32,7 +32,7 @@ class Load:
     """What clients met with.
 
     Attributes:
-        delays: seconds from when each utterance's last sample was sent to its last word, which no lookahead holds up.
+        delays: seconds from each utterance's last sample to its last word, which no lookahead holds up.
         late: seconds by which messages were sent too late, because this process was busy.
         refused: utterances that the server did not take, by code.
         failed: utterances that broke off, by code.
@@ -102,17 +102,16 @@ class Clients:
                 self.speaking += 1
                 listener = asyncio.create_task(self._listen(stream))
                 try:
-                    due = sent = time.monotonic()
+                    due = time.monotonic()
                     for at in range(0, len(samples), self._piece):
                         piece = samples[at : at + self._piece]
                         due += len(piece) / RATE
                         await asyncio.sleep(max(due - time.monotonic(), 0.0))
-                        sent = time.monotonic()
-                        self._load.late.append(sent - due)
+                        self._load.late.append(time.monotonic() - due)
                         await stream.send(piece)
                     await stream.finish()
                     await listener
-                    self._load.delays.append(time.monotonic() - sent)
+                    self._load.delays.append(time.monotonic() - due)
                 finally:
                     self.speaking -= 1
                     listener.cancel()
