@@ -178,10 +178,8 @@ class GraphedStep:
         rows = torch.full((bucket,), self._filler, device=device)
         try:
             self._warm_up(held, lengths, bucket, device)
-            graph = torch.cuda.CUDAGraph()
             self._memory = self._memory or torch.cuda.graph_pool_handle()
-            with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-                output = self._run(held, lengths, state, rows, in_place=True)
+            graph, output = _captured(lambda: self._run(held, lengths, state, rows, in_place=True), self._memory)
         except RuntimeError as error:  # a step that looks at values cannot be recorded, but still steps
             logging.getLogger(__name__).warning("steps of %d streams run without a CUDA graph: %s", bucket, str(error).splitlines()[0])
             return None
@@ -191,12 +189,8 @@ class GraphedStep:
         """Compile and plan all that a step needs, on streams of its own: recording allows none of that."""
         scratch = self._example_state(bucket)
         rows = torch.arange(bucket, device=device)
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                self._run(audio, lengths, scratch, rows, in_place=True)
-        torch.cuda.current_stream(device).wait_stream(stream)
+        for _ in range(2):
+            _rehearse(lambda: self._run(audio, lengths, scratch, rows, in_place=True), device)
 
     def _replay(self, recording: _Recording, audio: Tensor, lengths: Tensor, slots: Tensor) -> Any:
         count = len(slots)
@@ -246,16 +240,27 @@ class GraphedRows:
 
     def _record(self, bucket: int) -> tuple[Any, Tensor, Any]:
         rows = torch.full((bucket,), self._filler, device=self._device)
-        stream = torch.cuda.Stream(self._device)
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
-            self._work(rows)  # what a kernel needs at its first launch may not be recorded
-        torch.cuda.current_stream(self._device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
+        _rehearse(lambda: self._work(rows), self._device)
         self._memory = self._memory or torch.cuda.graph_pool_handle()
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            output = self._work(rows)
+        graph, output = _captured(lambda: self._work(rows), self._memory)
         return graph, rows, output
+
+
+def _rehearse(work: Callable[[], Any], device: torch.device) -> None:
+    """Do work on a CUDA stream of its own: what kernels need at their first launch may not be recorded."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        work()
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+
+def _captured(work: Callable[[], Any], memory: Any) -> tuple[Any, Any]:
+    """A CUDA graph of some work, in a pool of memory, and what the work gives: buffers that each replay overwrites."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
+        output = work()
+    return graph, output
 
 
 __all__ = ["BUCKETS", "GraphedRows", "GraphedStep", "Lent", "SlotState", "give_back", "lend", "owned"]
