@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,30 @@ def tuning_table(tuned: Sequence[dict[str, Any]]) -> str:
 
 
 def latest(contents: Sequence[dict[str, Any]]) -> tuple[list[Row], list[int]]:
-    """Rows of several runs, each from the last run that could time it, and which that was, from 1; in the order of the first run."""
+    """Rows of several runs, each from the last run that could time it, and which that was, from 1; in the order of the first run.
+
+    A peer that this run did not time, but an earlier one did, is named with the run that its time is of.
+    """
     found: dict[tuple[str, str, str], tuple[Row, int]] = {}
     for run, content in enumerate(contents, 1):
         for row in map(row_of, content["rows"]):
             key = row.family, row.name, row.shape
-            if key not in found or row.ours_ms is not None:
-                found[key] = row, run
+            if key in found:
+                if row.ours_ms is None:
+                    continue
+                row = replace(row, peers=_peers_kept(row, *found[key]))
+            found[key] = row, run
     return [row for row, _ in found.values()], [run for _, run in found.values()]
+
+
+def _peers_kept(row: Row, before: Row, run: int) -> dict[str, Peer]:
+    """The peers of ``row``; those that it did not time, and ``before``, of ``run``, did, from there."""
+    peers = {}
+    for name, peer in row.peers.items():
+        earlier = before.peers.get(name)
+        kept = peer.ms is None and earlier is not None and earlier.ms is not None
+        peers.update({f"{name} (run {run})": earlier} if kept and earlier else {name: peer})
+    return peers
 
 
 def results(contents: Sequence[dict[str, Any]], reasons: dict[str, str], notes: str = "") -> str:

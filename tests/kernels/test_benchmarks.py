@@ -130,6 +130,14 @@ def test_a_later_run_replaces_what_it_could_time():
     assert "| 1.0e-06 | 2 |" in text
 
 
+def test_a_peer_that_a_later_run_lacked_keeps_its_time_and_says_of_which_run():
+    absent = dataclasses.replace(ROW, peers={name: Peer(failure="ImportError: no module") for name in ROW.peers})
+    runs = [{"machine": {"date": "2026-11-24", "gpu": "one"}, "rows": [dataclasses.asdict(row)]} for row in (ROW, absent)]
+    (row,), _ = render.latest(runs)
+    assert row.peers["fast (run 1)"] == ROW.peers["fast"] and row.peer_name == "fast (run 1)"
+    assert row.peers["missing"].failure == "ImportError: no module"
+
+
 def test_tuning_shows_the_best_first():
     tried = [{"family": "f", "name": "n", "shape": "s", "key": "k", "candidate": c, "ms": ms, "failure": why, "shipped": c == "a"}
              for c, ms, why in (("a", 2.0, ""), ("b", None, "wrong"), ("c", 1.0, ""))]  # fmt: skip
