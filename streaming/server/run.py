@@ -19,7 +19,7 @@ from .hub import Hub, log
 from .listening import Listening, allow_many_files, log_errors_as_json
 
 #: Seconds after which the model's thread lets the event loop run, if that has something to do; Python's own 5 ms add up.
-_SWITCH_S = 0.00005
+_SWITCH_S = 0.0005
 #: New objects before the garbage collector looks at them, and how often it does so before it looks at older ones, too: every stream has
 #: hundreds of objects, and next to none of them are garbage in cycles.
 _COLLECT = (20_000, 10, 20)
