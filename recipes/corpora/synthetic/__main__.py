@@ -17,8 +17,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
         prog="python -m riverrun.recipes.corpora.synthetic",
-        description="Speak sentences with espeak-ng, flite, festival, RHVoice and SVOX Pico into a packed corpus, with word times "
-        "where the engine tells them. A run that broke off is taken up again by the same command.",
+        description="Speak sentences with espeak-ng, flite, festival, RHVoice, SVOX Pico, Kokoro and Piper into a packed corpus, with word "
+        "times where the engine tells them. A run that broke off is taken up again by the same command.",
     )
     add = result.add_argument
     script = result.add_mutually_exclusive_group(required=True)

@@ -41,9 +41,9 @@ class Voice:
 
     Attributes:
         id: distinct name, kept in the manifest; hold-outs are chosen by it.
-        engine: a key of `packages.PACKAGES`.
+        engine: a key of `speaker.ENGINES`.
         name: the engine's own name of the voice.
-        pitch: mean fundamental frequency as heard, Hz (not espeak).
+        pitch: mean fundamental frequency as heard, Hz (not espeak, kokoro, piper).
         spread: its standard deviation, Hz (flite, festival).
         warp: formant factor: the audio is played this much slower or faster, with rate and pitch set against it.
         alpha: frequency warping of flite's vocoder, for voices that have one.

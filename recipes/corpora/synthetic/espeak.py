@@ -42,23 +42,14 @@ class Espeak:
     """An `Engine`. Voice variants of our own are laid in a private data folder, so that the installed one is never written to."""
 
     def __init__(self, root: Path, voices: list[Voice], scratch: Path) -> None:
-        library = find_library(root, "libespeak-ng.so.1", "espeak")
-        for needed in (root / "stub/libpcaudio.so.0", library.parent / "libpcaudio.so.0", library.parent / "libsonic.so.0"):
-            if needed.exists():
-                c.CDLL(str(needed), mode=c.RTLD_GLOBAL)
-        self._library = c.CDLL(str(library))
+        self._library, self._rate = open_library(root, voices, scratch)
         declare(
             self._library, "espeak_Synth", c.c_int, c.c_char_p, c.c_size_t, c.c_uint, c.c_int, c.c_uint, c.c_uint, c.c_void_p, c.c_void_p
         )
-        data = _private_data(library.parent / "espeak-ng-data", voices, scratch)
-        self._rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), _PHONEME_EVENTS)
-        if self._rate <= 0:
-            raise SynthesisError(f"espeak-ng does not start with the data in {library.parent}")
         self._pcm: list[bytes] = []
         self._events: list[_Event] = []
         self._callback = _Callback(self._collect)
         self._library.espeak_SetSynthCallback(self._callback)
-        self._voice = ""
 
     def _collect(self, samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
@@ -75,10 +66,7 @@ class Espeak:
 
     def speak(self, text: str, voice: Voice, style: Style) -> Speech:
         """See `Engine.speak`. espeak sets pitch and range on scales of 0 to 100, rate in words a minute."""
-        if voice.name != self._voice:
-            if self._library.espeak_SetVoiceByName(voice.name.encode()):
-                raise SynthesisError(f"espeak-ng has no voice {voice.name}")
-            self._voice = voice.name
+        set_voice(self._library, voice.name)
         settings = {
             _RATE: np.clip(168 * style.rate / style.warp, 90, 300), _VOLUME: 60,
             _PITCH: np.clip(50 + 160 * (style.pitch - 1), 25, 75), _RANGE: np.clip(50 * style.range, 25, 80),
@@ -95,6 +83,34 @@ class Espeak:
 
     def close(self) -> None:
         """Nothing to do: the library lives as long as its process."""
+
+
+def open_library(root: Path, voices: list[Voice], scratch: Path) -> tuple[c.CDLL, int]:
+    """The library, ready to be used, and its sample rate. A process has one: who shares it sets its voice each time.
+
+    Raises:
+        SynthesisError: it or its data are not there; the message names the packages.
+    """
+    path = find_library(root, "libespeak-ng.so.1", "espeak")
+    for needed in (root / "stub/libpcaudio.so.0", path.parent / "libpcaudio.so.0", path.parent / "libsonic.so.0"):
+        if needed.exists():
+            c.CDLL(str(needed), mode=c.RTLD_GLOBAL)
+    library = c.CDLL(str(path))
+    data = _private_data(path.parent / "espeak-ng-data", voices, scratch)
+    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), _PHONEME_EVENTS)
+    if rate <= 0:
+        raise SynthesisError(f"espeak-ng does not start with the data in {path.parent}")
+    return library, rate
+
+
+def set_voice(library: c.CDLL, name: str) -> None:
+    """Choose a voice, with a variant after "+".
+
+    Raises:
+        SynthesisError: there is none of this name.
+    """
+    if library.espeak_SetVoiceByName(name.encode()):
+        raise SynthesisError(f"espeak-ng has no voice {name}")
 
 
 def word_spans(text: str, events: list[_Event], length: int) -> Iterator[tuple[str, int, int]]:

@@ -16,13 +16,15 @@ from .engine import Engine, SynthesisError, Voice
 from .espeak import Espeak
 from .festival import Festival
 from .flite import Flite
+from .kokoro import Kokoro
 from .pico import Pico
+from .piper import Piper
 from .render import SAMPLE_RATE, render
 from .rhvoice import RHVoice
 from .voices import Cast
 
 ENGINES: Mapping[str, Callable[[Path, list[Voice], Path], Engine]] = {
-    "espeak": Espeak, "festival": Festival, "flite": Flite, "pico": Pico, "rhvoice": RHVoice,
+    "espeak": Espeak, "festival": Festival, "flite": Flite, "kokoro": Kokoro, "pico": Pico, "piper": Piper, "rhvoice": RHVoice,
 }  # fmt: skip
 _ATTEMPTS = 3  # what one voice misreads or overflows at, another often says: a set for measuring should be whole
 _CHARACTERS_PER_SECOND = (1.5, 35.0)

@@ -88,9 +88,9 @@ def read_cast(path: Path = DEFAULT) -> Cast:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise SynthesisError("is no mapping of keys to values")
-        voices = [Voice(**entry) for entry in config["voices"]] + _espeak_voices(
-            **config.get("espeak", {"accents": [], "variants": 0, "seed": 0})
-        )
+        voices = [Voice(**entry) for entry in config.get("voices", [])]
+        voices += _espeak_voices(**config["espeak"]) if "espeak" in config else []
+        voices += _kokoro_voices(**config["kokoro"]) if "kokoro" in config else []
         hold_out = config.get("hold_out")
         re.compile(hold_out or "")
         return Cast(
@@ -139,6 +139,21 @@ def _shared(voices: list[Voice], shares: dict[str, float]) -> list[Voice]:
 def _espeak_voices(accents: list[str], variants: int, seed: int) -> list[Voice]:
     named = [(f"{accents[index % len(accents)]}+z{index:02d}", index) for index in range(variants)]
     return [Voice(id=f"ng-{name}", engine="espeak", name=name, variant=espeak_variant(index, seed)) for name, index in named]
+
+
+def _kokoro_voices(styles: list[str], others: list[str], blends: int, seed: int) -> list[Voice]:
+    """Every style by itself, and blends of each with another of ``styles`` or, one in four, of ``others``, which never lead.
+
+    All blends together speak as often as all styles by themselves do.
+    """
+    rng = random.Random(seed)  # noqa: S311
+    voices = [Voice(id=f"ko-{style}", engine="kokoro", name=style, weight=max(blends, 1) / len(styles)) for style in styles]
+    for index in range(blends):
+        first = styles[index % len(styles)]
+        second = rng.choice([style for style in (others if others and index % 4 == 3 else styles) if style != first])
+        share = rng.uniform(0.25, 0.45 if second in others else 0.6)
+        voices.append(Voice(id=f"ko-{index:03d}-{first}-{second}", engine="kokoro", name=f"{first}+{second}*{share:.2f}"))
+    return voices
 
 
 def espeak_variant(index: int, seed: int) -> str:
