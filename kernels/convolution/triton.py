@@ -202,7 +202,7 @@ def gate_backward_kernel(
 SIZES: dict[str, Any] = {
     "convolve": (64, 4, 1),
     "convolve span": 64,
-    "gate": (64, 4, 1),
+    "gate": (32, 4, 1),
     "gate span": 128,
     "norm": (1, 512),
     "norm backward": (1, 512),
