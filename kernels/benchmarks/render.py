@@ -77,8 +77,10 @@ def _peers_kept(row: Row, before: Row, run: int) -> dict[str, Peer]:
     peers = {}
     for name, peer in row.peers.items():
         earlier = before.peers.get(name)
-        kept = peer.ms is None and earlier is not None and earlier.ms is not None
-        peers.update({f"{name} (run {run})": earlier} if kept and earlier else {name: peer})
+        if peer.ms is None and earlier is not None and earlier.ms is not None:
+            peers[f"{name} (run {run})"] = earlier
+        else:
+            peers[name] = peer
     return peers
 
 

@@ -27,8 +27,6 @@ class Piper:
     def __init__(self, root: Path, voices: list[Voice], scratch: Path) -> None:
         files = sorted({voice.name.partition("#")[0] for voice in voices})
         configs = {name: model_file(root, "piper", f"{name}.onnx.json") for name in files}
-        if not configs:
-            raise SynthesisError("no voice of piper is named")
         self._configs: dict[str, dict[str, Any]] = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in configs.items()}
         networks = {name: model_file(root, "piper", f"{name}.onnx") for name in files}
         for voice in voices:
