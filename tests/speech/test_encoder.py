@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from riverrun.speech.attention import ChunkedAttention, Context, at
+from riverrun.speech.attention import ChunkedAttention, Context, at, attention_mask
 from riverrun.speech.encoders import ConformerConfig, ConformerEncoder
 from riverrun.streaming import Rechunk, Series
 
@@ -52,6 +52,21 @@ def test_every_chunk_size_streams_what_its_whole_pass_gives(encoder: ConformerEn
 def test_a_chunk_that_holds_everything_is_full_context(encoder: ConformerEncoder) -> None:
     x, lengths = torch.randn(1, 90, 8, dtype=torch.float64), torch.tensor([90])
     torch.testing.assert_close(encoder(x, lengths, Context(750, 64))[0], encoder(x, lengths)[0])
+
+
+@pytest.mark.parametrize("position", ["rope", "transformer_xl"])
+def test_padding_looks_somewhere_and_spoils_no_gradient(position: str) -> None:
+    """Half an utterance of padding under a short left context: frames there would see nothing real."""
+    torch.manual_seed(0)
+    lengths, frames = torch.tensor([24, 3, 0]), 24
+    mask = attention_mask(Context(4, 4), lengths, frames)
+    assert mask.any(-1).all()
+    t = torch.arange(frames)
+    real = t < lengths[:, None]
+    assert torch.equal(mask & real[..., None], Context(4, 4).sees(t, t) & real[:, None] & real[..., None])
+    layer, x = ChunkedAttention(8, 2, Context(), position), torch.randn(3, frames, 8, requires_grad=True)
+    (layer.whole(x, mask) * real[..., None]).square().sum().backward()
+    assert x.grad is not None and all(p.grad is not None and p.grad.isfinite().all() for p in [x, *layer.parameters()] if p.requires_grad)
 
 
 def test_full_context_cannot_be_streamed(encoder: ConformerEncoder) -> None:
