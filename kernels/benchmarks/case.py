@@ -170,7 +170,7 @@ def measure(case: Case, speed: Speed, checked: tuple[float, float]) -> Row:
     rotation = rotate(case)
     ours_ms, ours_mib = timed(case.ours, rotation)
     expected = case.ours(*arguments) if case.comparable else ()
-    peers = {name: _peer(peer, rotation, expected) for name, peer in case.peers.items()}
+    peers = {name: _peer(case, peer, rotation, expected) for name, peer in case.peers.items()}
     return Row(case.family, case.name, case.shape, **about, ours_ms=ours_ms, ours_mib=ours_mib, peers=peers)  # type: ignore[arg-type]
 
 
@@ -271,9 +271,9 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0]}"[:160]
 
 
-def _peer(peer: Callable[..., Any], rotation: list[tuple[Any, ...]], ours: Any) -> Peer:
+def _peer(case: Case, peer: Callable[..., Any], rotation: list[tuple[Any, ...]], ours: Any) -> Peer:
     try:
-        found = peer(*rotation[0])
+        found = peer(*case.inputs(0))  # not of the rotation: a step has changed states there
         error = _error(found, ours, leading=True) if len(ours) else None
         del found
         return Peer(*timed(peer, rotation), error)

@@ -37,8 +37,8 @@ class Guard(lightning.Callback):
             raise TrainingError(f"Guard needs at least 1 step and at most 0 or more bad ones, not {every} and {most}")
         self.every, self.most = every, most
         self._names: list[str] = []
-        self._bad: Tensor | None = None  # number of bad steps
-        self._first: Tensor | None = None  # the first bad step's number, losses and gradient norm
+        self._bad = torch.zeros(())  # number of bad steps
+        self._first = torch.zeros(0)  # the first bad step's number, losses and gradient norm
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -47,9 +47,9 @@ class Guard(lightning.Callback):
             raise TypeError(f"Guard watches modules of riverrun's recipes, not {type(pl_module).__name__}")
         losses = {name: value for name, value in outputs.items() if isinstance(value, Tensor)}
         values = torch.stack([*(value.detach().float() for value in losses.values()), pl_module.gradient_norm.detach().float()])
-        if self._bad is None or self._first is None:
-            self._names = [*losses, "gradient norm"]
-            self._bad, self._first = values.new_zeros(()), values.new_zeros(len(values) + 1)
+        if (names := [*losses, "gradient norm"]) != self._names:  # an encoder that grows gets new losses
+            self.look(trainer)
+            self._names, self._bad, self._first = names, values.new_zeros(()), values.new_zeros(len(values) + 1)
         bad = ~values.isfinite().all()
         step = torch.full_like(values[:1], trainer.global_step - 1)
         self._first = torch.where(bad & (self._bad == 0), torch.cat([step, values]), self._first)
@@ -59,7 +59,7 @@ class Guard(lightning.Callback):
 
     def look(self, trainer: lightning.Trainer) -> None:
         """Wait for the device, and speak if something was bad."""
-        if self._bad is None or self._first is None:
+        if not self._names:
             return
         count, (step, *values) = int(self._bad), self._first.tolist()
         self._bad = torch.zeros_like(self._bad)
