@@ -84,6 +84,8 @@ def pruned_transducer_loss(
         by: see `implementation`.
     """
     losses = implementation(by)
+    if by == "k2":  # it refuses a batch with fewer frames than labels, padding included
+        encoded = nn.functional.pad(encoded, (0, 0, 0, max(labels.shape[1] - encoded.shape[1], 0)))
     nothing = torch.zeros_like(counts)
     boundary = torch.stack([nothing, nothing, counts, frames], 1)
     total = counts.sum().clamp(min=1)
