@@ -148,6 +148,27 @@ def test_losses_that_are_no_numbers_are_named_and_do_no_harm(
     assert all(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
 
 
+def test_an_encoder_that_grows_is_guarded_before_and_after_it_gets_new_losses(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    right: Callable[..., dict[str, Tensor]] = asr_module.losses_of
+
+    def wrong(*arguments: object) -> dict[str, Tensor]:
+        return {name: value * float("nan") if arguments[-1] in (2, 5) else value for name, value in right(*arguments).items()}
+
+    monkeypatch.setattr(asr_module, "losses_of", wrong)
+    guard = {"class_path": "riverrun.recipes.asr.guard.Guard", "init_args": {"every": 20}}
+    stages = [{"until": 4, "layers": 1, "pool": 2}]
+    changes = {"trainer__callbacks": [guard], "trainer__max_steps": 20, "model__model__encoder__layers": 3}
+    changes |= {"model__growth": {"stages": stages}, "model__objective__intermediate": [2]}
+    with caplog.at_level(logging.WARNING):
+        assert run(["fit", "--config", written(folder, trial(folder, **changes))]) == 0
+    said = [message for message in caplog.messages if " of rank 0: " in message]
+    assert len(said) == 2
+    assert said[0].startswith("step 2 of") and "intermediate" not in said[0]
+    assert said[1].startswith("step 5 of") and "intermediate nan" in said[1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -161,6 +182,10 @@ def test_losses_that_are_no_numbers_are_named_and_do_no_harm(
         ({"model__model__encoder__attention": "chunkd"}, "unknown attention 'chunkd': choose from chunked"),
         ({"model__objective__transducer": "prunned"}, "objective.transducer must be full, pruned or k2, not 'prunned'"),
         ({"model__objective__transducer": "k2"}, "the pruned loss of k2 needs k2"),
+        (
+            {"model__objective__transducer": "pruned", "model__model__transducer": None},
+            "objective.transducer is pruned, but the network has no transducer",
+        ),
         ({"model__objective__intermediate": [2]}, "objective.intermediate names layer 2; the encoder's inner layers are 1 to 1"),
         ({"model__measuring__latencies": ["300"]}, "measuring.latencies are 'full' or multiples of 40 ms, not '300'"),
         ({"model__growth__stages": [{"until": 5, "layers": 2}, {"until": 9, "layers": 1}]}, "never lose layers"),
