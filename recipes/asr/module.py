@@ -69,7 +69,9 @@ class AsrModule(SpeechModule[Recogniser]):
         if objective.intermediate and not model.ctc:
             raise TrainingError("objective.intermediate needs a CTC head: set model.ctc to true")
         if objective.transducer != "full" and model.transducer is None:
-            raise TrainingError(f"objective.transducer is {objective.transducer}, but the network has no transducer: give it model.transducer")
+            raise TrainingError(
+                f"objective.transducer is {objective.transducer}, but the network has no transducer: give it model.transducer"
+            )
         network = Recogniser(model)
         if init is not None:
             begin_with(network, init)
