@@ -68,7 +68,7 @@ class AveragedModule(lightning.LightningModule, Generic[N]):
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
         """Clip to ``optimisation.clip`` (a fused optimiser does not go together with the trainer's own clipping)."""
         self.gradient_norm = norm = clip([parameter for _, parameter in self.learned()], self.optimisation.clip)
-        if optimizer.defaults.get("fused"):
+        if optimizer.defaults.get("fused") and not is_sharded(self.model.parameters()):
             optimizer.found_inf = (~norm.isfinite()).float()  # a step that would spoil the weights is left out, on the device
         elif norm.device.type == "cpu" and not norm.isfinite():
             optimizer.zero_grad()
@@ -82,7 +82,8 @@ class AveragedModule(lightning.LightningModule, Generic[N]):
         pieces = [p for _, p in self.learned() if is_sharded([p])]
         rest = [p for _, p in self.learned() if not is_sharded([p])]
         groups = [{"params": group} for group in (pieces, rest) if group]  # no kernel takes both kinds at once
-        fused = next(self.model.parameters()).is_cuda and not pieces
+        # a loop over pieces would cost far more than their arithmetic
+        fused = bool(pieces) or next(self.model.parameters()).is_cuda
         optimiser: torch.optim.Optimizer = (
             Muon(self.learned(), o.peak, weight_decay=o.decay)
             if o.method == "muon"

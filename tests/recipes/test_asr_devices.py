@@ -41,4 +41,5 @@ def test_an_encoder_in_pieces_learns_what_a_whole_one_learns_and_goes_on_from_a_
     assert newest(tmp_path / "fsdp" / "checkpoints") is not None
     then, pieces = train(tmp_path, "fsdp", 6, "--ckpt_path", "last")
     torch.testing.assert_close(torch.tensor(first + then), torch.tensor(losses), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(pieces, weights, rtol=2e-3, atol=2e-3)  # a bundle's are rounded to half precision
+    # a bundle's are rounded to half precision, and AdamW takes a whole step where a gradient is no more than rounding
+    torch.testing.assert_close(pieces, weights, rtol=0.0, atol=5e-3)
