@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cast = cast_of(options, held_out=options.held_out)
         if options.list:
-            print("\n".join(f"{voice.id}\t{voice.weight:.4f}" for voice in cast.voices))
+            print("\n".join(f"{voice.id}\t{voice.weight:.4f}" for voice in cast.voices), flush=True)
             return 0
         lines, unread = read_text(options.text) if options.text else read_pairs(options.pairs, options.target_lang)
         print(f"{len(lines)} sentences, {unread} left out; {len(cast.voices)} voices", file=sys.stderr)
@@ -51,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     except CorpusError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads the list has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail to flush it once more at exit
+        return 1
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on with {options.out}", file=sys.stderr)
         return 130
