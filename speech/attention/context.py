@@ -56,7 +56,7 @@ def attention_mask(context: Context, lengths: Tensor, frames: int) -> Tensor:
     """Mask (B, frames, frames) of whole inputs: True where a frame may look at a real frame.
 
     Frames of padding look everywhere. Nothing reads them, but frames that may look nowhere have gradients of NaN under some of the
-    stack's kernels (cuDNN's among them), and spoil those of all weights.
+    stack's kernels for GPUs, and spoil those of all weights.
     """
     t, real = torch.arange(frames, device=lengths.device), within(lengths, frames)
     return context.sees(t, t) & real[:, None] | ~real[:, :, None]
