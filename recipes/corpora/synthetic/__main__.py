@@ -35,14 +35,23 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def show(lines: list[str]) -> int:
+    """Print lines; the exit status is 1 if their reader leaves early."""
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail to flush it once more at exit
+        return 1
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status is 2 for what the user can put right."""
     options = parser().parse_args(arguments)
     try:
         cast = cast_of(options, held_out=options.held_out)
         if options.list:
-            print("\n".join(f"{voice.id}\t{voice.weight:.4f}" for voice in cast.voices), flush=True)
-            return 0
+            return show([f"{voice.id}\t{voice.weight:.4f}" for voice in cast.voices])
         lines, unread = read_text(options.text) if options.text else read_pairs(options.pairs, options.target_lang)
         print(f"{len(lines)} sentences, {unread} left out; {len(cast.voices)} voices", file=sys.stderr)
         about = {"file": (options.text or options.pairs).name, "licence": options.licence}
@@ -52,9 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
     except CorpusError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever reads the list has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail to flush it once more at exit
-        return 1
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on with {options.out}", file=sys.stderr)
         return 130
